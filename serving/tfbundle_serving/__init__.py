@@ -1,0 +1,1 @@
+"""The serving contract (`apis`), its configuration files (`config`) and the embedded server (`server`)."""

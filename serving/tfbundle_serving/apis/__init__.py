@@ -1,0 +1,1 @@
+"""The contract that exporter, server and client share: messages, names, files and errors; numpy only."""

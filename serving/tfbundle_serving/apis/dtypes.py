@@ -1,0 +1,148 @@
+"""TensorFlow dtype to numpy dtype to TensorProto field: one table for every room.
+
+Source: tensorflow/core/framework/types.proto and tensor.proto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from .errors import InvalidArgument, Unimplemented
+
+
+class Packing(Enum):
+    """How the typed field of a TensorProto holds the values."""
+
+    LITTLE_ENDIAN = "values as they lie in memory"
+    VARINT = "one varint per value"
+    BITS_AS_VARINT = "the 16 bits of each value as a varint"
+    BYTES = "one length-delimited field per value"
+    NONE = "no numpy form"
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """One TensorFlow dtype.
+
+    Attributes:
+        number: The DataType enum value.
+        name: TensorFlow's short name, as its messages print it ("float").
+        enum_name: The DataType enum name, as JSON metadata prints it ("DT_FLOAT").
+        numpy_name: Name of the numpy dtype; "object" for strings (elements are `bytes`), "" where there is none.
+        field: Number of the typed value field in TensorProto; 0 where there is none.
+        packing: How that field holds the values.
+    """
+
+    number: int
+    name: str
+    enum_name: str
+    numpy_name: str = ""
+    field: int = 0
+    packing: Packing = Packing.NONE
+
+    def to_numpy(self) -> np.dtype:  # type: ignore[type-arg]  # the element type is this object's value
+        """Give the numpy dtype.
+
+        Raises:
+            Unimplemented: The dtype has no numpy form, or needs the package ml_dtypes, which is not installed.
+        """
+        if self.numpy_name == "bfloat16":
+            return _bfloat16()
+        if not self.numpy_name:
+            raise Unimplemented(f"dtype {self.enum_name} has no numpy form")
+        return np.dtype(self.numpy_name)
+
+    @property
+    def is_string(self) -> bool:
+        """Whether elements are byte strings."""
+        return self.number == 7
+
+
+def _bfloat16() -> np.dtype:  # type: ignore[type-arg]
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError as error:
+        if error.name != "ml_dtypes":
+            raise
+        raise Unimplemented("bfloat16 values need the package ml_dtypes: pip install ml_dtypes") from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+FLOAT = DType(1, "float", "DT_FLOAT", "float32", 5, Packing.LITTLE_ENDIAN)
+DOUBLE = DType(2, "double", "DT_DOUBLE", "float64", 6, Packing.LITTLE_ENDIAN)
+INT32 = DType(3, "int32", "DT_INT32", "int32", 7, Packing.VARINT)
+UINT8 = DType(4, "uint8", "DT_UINT8", "uint8", 7, Packing.VARINT)
+INT16 = DType(5, "int16", "DT_INT16", "int16", 7, Packing.VARINT)
+INT8 = DType(6, "int8", "DT_INT8", "int8", 7, Packing.VARINT)
+STRING = DType(7, "string", "DT_STRING", "object", 8, Packing.BYTES)
+COMPLEX64 = DType(8, "complex64", "DT_COMPLEX64", "complex64", 9, Packing.LITTLE_ENDIAN)
+INT64 = DType(9, "int64", "DT_INT64", "int64", 10, Packing.VARINT)
+BOOL = DType(10, "bool", "DT_BOOL", "bool", 11, Packing.VARINT)
+BFLOAT16 = DType(14, "bfloat16", "DT_BFLOAT16", "bfloat16", 13, Packing.BITS_AS_VARINT)
+UINT16 = DType(17, "uint16", "DT_UINT16", "uint16", 7, Packing.VARINT)
+COMPLEX128 = DType(18, "complex128", "DT_COMPLEX128", "complex128", 12, Packing.LITTLE_ENDIAN)
+HALF = DType(19, "half", "DT_HALF", "float16", 13, Packing.BITS_AS_VARINT)
+UINT32 = DType(22, "uint32", "DT_UINT32", "uint32", 16, Packing.VARINT)
+UINT64 = DType(23, "uint64", "DT_UINT64", "uint64", 17, Packing.VARINT)
+
+_WITH_NUMPY = (
+    FLOAT,
+    DOUBLE,
+    INT32,
+    UINT8,
+    INT16,
+    INT8,
+    STRING,
+    COMPLEX64,
+    INT64,
+    BOOL,
+    BFLOAT16,
+    UINT16,
+    COMPLEX128,
+    HALF,
+    UINT32,
+    UINT64,
+)
+_WITHOUT_NUMPY = (
+    DType(0, "invalid", "DT_INVALID"),
+    DType(11, "qint8", "DT_QINT8"),
+    DType(12, "quint8", "DT_QUINT8"),
+    DType(13, "qint32", "DT_QINT32"),
+    DType(15, "qint16", "DT_QINT16"),
+    DType(16, "quint16", "DT_QUINT16"),
+    DType(20, "resource", "DT_RESOURCE"),
+    DType(21, "variant", "DT_VARIANT"),
+    DType(24, "float8_e5m2", "DT_FLOAT8_E5M2"),
+    DType(25, "float8_e4m3fn", "DT_FLOAT8_E4M3FN"),
+    DType(29, "int4", "DT_INT4"),
+    DType(30, "uint4", "DT_UINT4"),
+)
+
+#: DataType enum value to dtype.
+BY_NUMBER: dict[int, DType] = {dtype.number: dtype for dtype in _WITH_NUMPY + _WITHOUT_NUMPY}
+#: "DT_FLOAT" to dtype.
+BY_ENUM_NAME: dict[str, DType] = {dtype.enum_name: dtype for dtype in BY_NUMBER.values()}
+#: "float32" to dtype; strings are found by kind, see `of_array`.
+BY_NUMPY_NAME: dict[str, DType] = {dtype.numpy_name: dtype for dtype in _WITH_NUMPY if dtype is not STRING}
+
+
+def by_number(number: int) -> DType:
+    """Find the dtype of a DataType enum value; a value this table does not know becomes a nameless dtype."""
+    return BY_NUMBER.get(number) or DType(number, f"unknown dtype enum ({number})", str(number))
+
+
+def of_numpy(dtype: np.dtype) -> DType:  # type: ignore[type-arg]
+    """Find the TensorFlow dtype of a numpy dtype; bytes, str and object arrays are strings.
+
+    Raises:
+        InvalidArgument: TensorFlow has no such dtype (structured, datetime and the like).
+    """
+    if dtype.kind in "OSUT":
+        return STRING
+    found = BY_NUMPY_NAME.get(dtype.name)
+    if found is None:
+        raise InvalidArgument(f"numpy dtype {dtype} has no TensorFlow counterpart")
+    return found

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's text configuration files as frozen dataclasses."""
