@@ -134,7 +134,7 @@ def _is_ours(module: str | None) -> bool:
 
 
 def _unplanned(error: Exception) -> int:
-    """Report an error that no room raised on purpose: misuse that click found, the system's refusals, our own faults."""
+    """Report an error that is no BundleError: misuse that click found, the system's refusal, our own fault."""
     import click
 
     if isinstance(error, click.UsageError):
