@@ -55,7 +55,8 @@ def base_path(tmp_path: Path) -> Iterator[Path]:
     """Where an export that must fail would write; nothing may appear there under a number."""
     base = tmp_path / "models" / "digits"
     yield base
-    assert not [name for name in (os.listdir(base) if base.exists() else []) if name.isdigit() or "staging" in name]
+    names = [path.name for path in base.iterdir()] if base.exists() else []
+    assert not [name for name in names if name.isdigit() or "staging" in name]
 
 
 class TestExport:

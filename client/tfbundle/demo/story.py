@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tfbundle_client import Client, ParityReport, check_parity
-from tfbundle_client.parity_report import write_html
+from tfbundle_client.parity_report import write_report
 from tfbundle_serving.apis.errors import BundleError
 from tfbundle_serving.apis.golden import Golden
 from tfbundle_serving.apis.model_status import State
@@ -101,9 +102,9 @@ def run(folder: Path) -> None:
             client.wait_until_available(MODEL, version=1, timeout=SERVER_START_S)
         tell.step(f"started `tfbundle serve` at {' and '.join(served.urls.values())}: version 1 is AVAILABLE")
 
-        reports = _compare(served, first, version=1)
-        tell.step(f"sent the {len(first.images)} test images over REST and gRPC to version 1: {_verdict(reports)}")
-        tell.show(_table(reports))
+        before = _compare(served, first, version=1)
+        tell.step(f"sent the {before.examples} test images over REST and gRPC to version 1: {_verdict(before)}")
+        tell.show(_table(before))
 
         traffic = Traffic(served.urls, MODEL, first.images)
         traffic.start()
@@ -112,18 +113,18 @@ def run(folder: Path) -> None:
         counted = _roll_over(served, traffic, {1: first.probabilities, 2: second.probabilities})
         tell.step(f"trained on (test accuracy {second.accuracy:.4f}) and exported version 2 under traffic: {counted}")
 
-        new_reports = _compare(served, second, version=2)
-        tell.step(f"sent the test images to version 2: {_verdict(new_reports)}")
-        tell.show(_table(new_reports))
+        after = _compare(served, second, version=2)
+        tell.step(f"sent the test images to version 2: {_verdict(after)}")
+        tell.show(_table(after))
 
         page = folder / "parity.html"
-        write_html(page, [*reports, *new_reports])
+        write_report(page, [before, after])
         code = children.stop(served.process)
         tell.step(f"wrote {page} and stopped the server (exit code {code})")
         tell.show(_next_steps(folder, page))
-    for report in (*reports, *new_reports):
-        if not report.equal:
-            raise BundleError(f"{MODEL} version {report.version} over {report.transport} differs: {report.reason}")
+    for report in (before, after):
+        if not report.is_equal:
+            raise BundleError(f"{MODEL} version {report.version} does not answer like the trained model; see {page}")
 
 
 def _train(children: Children, folder: Path, logs: Path, resume: Path | None) -> Trained:
@@ -163,12 +164,10 @@ def _serve(children: Children, folder: Path, logs: Path) -> Served:
     return Served(process, urls)
 
 
-def _compare(served: Served, trained: Trained, version: int) -> list[ParityReport]:
-    reports = []
-    for url in served.urls.values():
-        with Client(url) as client:
-            reports.append(check_parity(client, MODEL, trained.reference, version=version, labels=trained.labels))
-    return reports
+def _compare(served: Served, trained: Trained, version: int) -> ParityReport:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(url)) for url in served.urls.values()]
+        return check_parity(clients, MODEL, trained.reference, version=version, labels=trained.labels)
 
 
 def _roll_over(served: Served, traffic: Traffic, expected: Mapping[int, NDArray[np.float32]]) -> str:
@@ -194,25 +193,25 @@ def _count(counted: Tally) -> str:
     return f"{sum(counted.answered_by.values())} requests, {', '.join(parts)}{wrong}, {counted.failed} failed{example}"
 
 
-def _verdict(reports: list[ParityReport]) -> str:
-    return "equal to the trained model" if all(report.equal for report in reports) else "NOT equal to the trained model"
+def _verdict(report: ParityReport) -> str:
+    return "equal to the trained model" if report.is_equal else "NOT equal to the trained model"
 
 
-def _table(reports: list[ParityReport]) -> Table:
-    table = Table(box=None, pad_edge=True, header_style="bold")
+def _table(report: ParityReport) -> Table:
+    table = Table(box=None, header_style="bold")
     table.add_column("   transport")
     for heading in ("max abs diff", "max rel diff", "argmax", "accuracy local", "served", "examples/s"):
         table.add_column(heading, justify="right")
-    for report in reports:
-        agreement = report.argmax_agreement
+    for each in report.transports:
+        agreement = each.argmax_agreement
         table.add_row(
-            f"   {report.transport}",
-            f"{report.max_abs_diff:.1e}",
-            f"{report.max_rel_diff:.1e}",
+            f"   {each.transport}",
+            f"{each.max_abs_diff:.1e}",
+            f"{each.max_rel_diff:.1e}",
             "-" if agreement is None else f"{agreement:.2%}",
             f"{report.accuracy_local:.4f}",
-            f"{report.accuracy_served:.4f}",
-            f"{report.examples_per_s:,.0f}",
+            f"{each.accuracy:.4f}",
+            f"{each.examples_per_second:,.0f}",
         )
     return table
 

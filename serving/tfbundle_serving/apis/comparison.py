@@ -303,7 +303,8 @@ def _scalar(value: Any) -> Any:
 def _max_relative(expected: NDArray[Any], distance: NDArray[np.float64]) -> float:
     if expected.dtype.kind == "O":
         return float(distance.max(initial=0.0))
-    size = np.abs(expected).astype(np.float64) if expected.dtype.kind != "b" else expected.astype(np.float64)
+    # Widened first: the smallest int8 has no absolute value of its own dtype.
+    size = np.abs(expected if expected.dtype.kind == "c" else expected.astype(np.float64)).astype(np.float64)
     usable = np.isfinite(size) & (size > 0)
     return float(np.max(distance[usable] / size[usable], initial=0.0))
 

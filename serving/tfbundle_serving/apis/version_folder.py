@@ -60,10 +60,10 @@ def list_versions(base_path: str | os.PathLike[str]) -> dict[int, Path]:
         OSError: The base path is missing or cannot be read.
     """
     found: dict[int, Path] = {}
-    for name in sorted(os.listdir(base_path)):
-        version = parse_version(name)
+    for path in sorted(Path(base_path).iterdir(), key=lambda path: path.name):
+        version = parse_version(path.name)
         if version is not None:
-            found[version] = Path(base_path, name)
+            found[version] = path
     return dict(sorted(found.items()))
 
 

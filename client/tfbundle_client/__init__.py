@@ -1,0 +1,73 @@
+"""A client for TensorFlow Serving and the embedded server, over gRPC and REST, without TensorFlow.
+
+with Client("grpc://localhost:8500") as client:
+    r = client.predict("digits", images)
+    r["probabilities"], r.version
+"""
+
+from tfbundle_serving.apis.errors import (
+    Aborted,
+    AlreadyExists,
+    ApiError,
+    BundleError,
+    Cancelled,
+    ConnectionFailed,
+    DataLoss,
+    DeadlineExceeded,
+    DecodeError,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    ParityError,
+    PermissionDenied,
+    ResourceExhausted,
+    SignatureMismatch,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Unknown,
+)
+from tfbundle_serving.apis.model_metadata import ModelMetadata
+from tfbundle_serving.apis.model_status import State, VersionStatus
+from tfbundle_serving.apis.signatures import Signature, TensorSpec
+
+from .client import Client
+from .parity import check_parity
+from .parity_result import ParityReport
+from .prediction import Prediction
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "ApiError",
+    "BundleError",
+    "Cancelled",
+    "Client",
+    "ConnectionFailed",
+    "DataLoss",
+    "DeadlineExceeded",
+    "DecodeError",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
+    "ModelMetadata",
+    "NotFound",
+    "OutOfRange",
+    "ParityError",
+    "ParityReport",
+    "PermissionDenied",
+    "Prediction",
+    "ResourceExhausted",
+    "Signature",
+    "SignatureMismatch",
+    "State",
+    "TensorSpec",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Unknown",
+    "VersionStatus",
+    "check_parity",
+]

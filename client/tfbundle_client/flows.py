@@ -1,0 +1,252 @@
+"""What the client does, step by step, without doing it: each flow yields calls and is given their replies.
+
+A flow knows no socket, thread or event loop, so that the blocking client and any other drive the very same steps.
+
+Which signature holds, and when that is looked up
+    The signature is fetched once for what is asked (a version, a label, the latest) and kept. gRPC replies name the
+    version that answered: when it is another one than the one kept, the next call looks it up again. REST replies name
+    nothing, not even a single output. So over REST the latest version or a label is looked up first, at most once in
+    `version_ttl_s`, and the request then asks for exactly that version: the answer's names, dtypes and version are
+    certain. A version that went away in between is looked up again and the call repeated.
+    Nothing is refused, raised or decoded on the word of an old signature: it is fetched again before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import count
+from typing import Any, TypeVar
+
+from tfbundle_serving.apis.errors import (
+    ApiError,
+    BundleError,
+    DeadlineExceeded,
+    DecodeError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SignatureMismatch,
+    Unavailable,
+)
+from tfbundle_serving.apis.model_metadata import ModelMetadata
+from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.model_status import State, VersionStatus
+from tfbundle_serving.apis.predict import PredictResponse
+from tfbundle_serving.apis.signatures import Signature
+
+from .deadline import Deadline
+from .input_fitting import Casting, fit_inputs
+from .prediction import Prediction
+from .signature_cache import SignatureCache
+from .transport import Call, MetadataCall, PredictCall, Reply, StatusCall
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A step in which nothing is sent for some seconds."""
+
+    seconds: float
+
+
+#: Yields what to do next, is sent the reply (None for a pause) or thrown the error, and returns the result.
+Flow = Generator[Call[Any] | Pause, Any, Result]
+
+#: How often a predict is tried when the version changes under it.
+_ATTEMPTS = 4
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One predict call as the caller wrote it.
+
+    Attributes:
+        spec: Model, version or label, signature.
+        inputs: A mapping from input name to value, or one value.
+        outputs: Names of the wanted outputs; empty means all.
+        casting: Which casts of arrays are done.
+        deadline: By when the answer must be here.
+    """
+
+    spec: ModelSpec
+    inputs: Any
+    outputs: Sequence[str]
+    casting: Casting
+    deadline: Deadline
+
+
+def predict(
+    question: Question, cache: SignatureCache, *, names_version: bool, version_ttl_s: float
+) -> Flow[Prediction]:
+    """Run a signature.
+
+    Args:
+        question: What is asked.
+        cache: Signatures seen so far.
+        names_version: Whether replies name the version that answered.
+        version_ttl_s: How long the look-up of the latest version or of a label holds where they do not.
+    """
+    started_s = time.monotonic()
+    spec = question.spec
+    is_pinned = not names_version and spec.version is None
+    known = cache.get(spec, version_ttl_s if is_pinned else None)
+    is_fresh = known is None
+    if known is None:
+        known = yield from metadata(spec, cache, question.deadline)
+    for attempt in count(1):
+        try:
+            response = yield from _ask(question, known, is_pinned=is_pinned)
+        except (InvalidArgument, FailedPrecondition, NotFound, DecodeError) as error:
+            cache.drop(spec)
+            was_sent = not isinstance(error, SignatureMismatch)
+            went_away = isinstance(error, NotFound)
+            if attempt == _ATTEMPTS or (is_fresh and not was_sent) or (went_away and not is_pinned):
+                raise
+            newer = yield from metadata(spec, cache, question.deadline)
+            if newer == known and not went_away:
+                raise
+            known, is_fresh = newer, True
+            continue
+        if response.model_spec.version != known.version:
+            cache.drop(spec)
+        break
+    return _answer(question, known, response, time.monotonic() - started_s)
+
+
+def _ask(question: Question, known: ModelMetadata, *, is_pinned: bool) -> Flow[PredictResponse]:
+    spec = question.spec
+    try:
+        signature = find_signature(known, spec.signature_key)
+        _check_outputs(question.outputs, signature)
+        inputs = fit_inputs(question.inputs, signature, casting=question.casting)
+    except SignatureMismatch as error:
+        where = f"{known.name} version {known.version}, signature {spec.signature_key}"
+        raise SignatureMismatch(
+            f"{where}: {error}", model=spec.name, version=spec.version or spec.label, attempts=0
+        ) from None
+    if is_pinned:
+        spec = replace(spec, version=known.version, label=None)
+    response = yield from _send(
+        PredictCall(
+            spec=spec, deadline=question.deadline, inputs=inputs, output_filter=question.outputs, signature=signature
+        )
+    )
+    missing = [name for name in question.outputs if name not in response.outputs]
+    if missing:
+        raise DecodeError(f"{spec}: the reply has no output {missing[0]!r}")
+    return response
+
+
+def _send(call: Call[Reply]) -> Flow[Reply]:
+    """Yield one call; a step with a name only so that the reply has its type."""
+    reply: Reply = yield call
+    return reply
+
+
+def find_signature(metadata: ModelMetadata, name: str) -> Signature:
+    """Find a signature by name.
+
+    Raises:
+        SignatureMismatch: There is none of that name; the message names those that there are.
+    """
+    found = metadata.callable_signatures.get(name)
+    if found is None:
+        names = ", ".join(sorted(metadata.callable_signatures)) or "none"
+        raise SignatureMismatch(f"there is no such signature; the signatures are {names}")
+    return found
+
+
+def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
+    for name in wanted:
+        if name not in signature.outputs:
+            near = get_close_matches(name, signature.outputs, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SignatureMismatch(
+                f"there is no output {name!r}; the outputs are {', '.join(sorted(signature.outputs))}{hint}"
+            )
+
+
+def _answer(question: Question, known: ModelMetadata, response: PredictResponse, latency_s: float) -> Prediction:
+    outputs = {name: response.outputs[name] for name in question.outputs or sorted(response.outputs)}
+    for array in outputs.values():
+        array.flags.writeable = False
+    return Prediction(
+        model=question.spec.name,
+        version=response.model_spec.version or known.version,
+        signature=question.spec.signature_key,
+        outputs=outputs,
+        latency_s=latency_s,
+    )
+
+
+def metadata(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[ModelMetadata]:
+    """Fetch a version's signatures, and keep them."""
+    asked_at_s = time.monotonic()
+    found = yield from _send(MetadataCall(spec=replace(spec, signature=""), deadline=deadline))
+    cache.put(spec, found, asked_at_s)
+    return found
+
+
+def status(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[list[VersionStatus]]:
+    """Ask for the states of a model's versions, the highest first."""
+    found = yield from _send(StatusCall(spec=spec, deadline=deadline))
+    statuses = sorted(found, key=lambda each: -each.version)
+    latest = next((each.version for each in statuses if each.is_available), None)
+    known = cache.get(ModelSpec(spec.name))
+    if known is not None and spec.version is None and known.version != latest:
+        # The caller has now seen another version: what he asks next must not go to an older one.
+        cache.drop_model(spec.name)
+    return statuses
+
+
+def wait_until_available(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[VersionStatus]:
+    """Ask for the status until a version answers requests: the one of the spec, or any.
+
+    Raises:
+        DeadlineExceeded: The time is up; the message says what was seen last.
+        FailedPrecondition: The version of the spec could not be loaded; waiting would not help.
+    """
+    pause_s = _FIRST_POLL_S
+    seen = ""
+    while not deadline.has_passed:
+        try:
+            statuses = yield from status(ModelSpec(spec.name), cache, deadline)
+        except DeadlineExceeded:
+            break
+        except (Unavailable, NotFound) as error:
+            seen = error.message
+        else:
+            wanted = [each for each in statuses if spec.version in (None, each.version)]
+            available = next((each for each in wanted if each.is_available), None)
+            if available is not None:
+                return available
+            seen = "; ".join(map(_describe, wanted)) or f"no version {spec.version}"
+            if spec.version is not None and wanted and wanted[0].state is State.END and wanted[0].error_code:
+                raise FailedPrecondition(
+                    f"{spec} could not be loaded: {wanted[0].error_message}", model=spec.name, version=spec.version
+                )
+        left_s = deadline.remaining_s()
+        yield Pause(pause_s if left_s is None else min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
+    raise DeadlineExceeded(
+        f"{spec} was not available within {deadline.timeout_s:g} s{f' ({seen})' if seen else ''}",
+        model=spec.name,
+        version=spec.version,
+    )
+
+
+def _describe(each: VersionStatus) -> str:
+    error = f": {each.error_message}" if each.error_message else ""
+    return f"version {each.version} is {each.state.name}{error}"
+
+
+def name_the_model(error: BundleError, spec: ModelSpec) -> None:
+    """Write onto an error what was asked for, where it does not say so yet."""
+    if isinstance(error, ApiError) and error.model is None:
+        error.model = spec.name
+        error.version = spec.version if spec.version is not None else spec.label

@@ -1,0 +1,173 @@
+"""Inputs as a caller has them become the arrays that a signature wants, or an error that shows both.
+
+    numpy array     a cast that loses nothing is done (uint8 to float32, float32 to float64); float64 to float32 has to
+                    be asked for, with casting="same_kind" or array.astype
+    list, number    what Python cannot say otherwise is understood: 0.1 becomes float32, 3 becomes int8 or float32, if
+                    the value fits; 0.5 never becomes an integer, nor 1 a bool
+    strings         bytes or str (as UTF-8), in lists, numpy string arrays or object arrays
+
+Shapes must agree in every size that the signature names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfbundle_serving.apis import dtypes
+from tfbundle_serving.apis.errors import InvalidArgument, SignatureMismatch
+from tfbundle_serving.apis.signatures import Shape, Signature, TensorSpec, format_shape
+
+#: Which casts of arrays are done unasked; the names are numpy's.
+Casting = Literal["safe", "same_kind"]
+
+#: Kinds of numpy dtypes by how much they can hold; a kind goes into its own and those after it.
+_KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+def fit_inputs(inputs: Any, signature: Signature, *, casting: Casting = "safe") -> dict[str, NDArray[Any]]:
+    """Make the arrays that a signature wants.
+
+    Args:
+        inputs: A mapping from input name to value, or one value for a signature with one input.
+        signature: What is wanted.
+        casting: Which casts of arrays are done.
+
+    Returns:
+        Input name to array of the signature's dtype.
+
+    Raises:
+        SignatureMismatch: A name, dtype or shape does not fit; the message says what is wanted and what came.
+        Unimplemented: The signature wants bfloat16, and the package ml_dtypes is not installed.
+    """
+    named = inputs if isinstance(inputs, Mapping) else {_only_input(signature): inputs}
+    _check_names(named, signature)
+    return {name: _fit(value, signature.inputs[name], name, casting) for name, value in named.items()}
+
+
+def _only_input(signature: Signature) -> str:
+    if len(signature.inputs) == 1:
+        return next(iter(signature.inputs))
+    required = [name for name in signature.inputs if name not in signature.defaults]
+    if len(required) == 1:
+        return required[0]
+    raise SignatureMismatch(f"got one array without a name, but {describe_inputs(signature)}; give {{name: array}}")
+
+
+def describe_inputs(signature: Signature) -> str:
+    """Say in words what a signature takes: the inputs are a: float32 (?, 3), b: float32 (?, 3)."""
+    if not signature.inputs:
+        return "there are no inputs"
+    specs = ", ".join(f"{name}: {spec}" for name, spec in sorted(signature.inputs.items()))
+    return f"the {'input is' if len(signature.inputs) == 1 else 'inputs are'} {specs}"
+
+
+def _check_names(named: Mapping[str, Any], signature: Signature) -> None:
+    unknown = [name for name in named if name not in signature.inputs]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), signature.inputs, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SignatureMismatch(f"there is no input {unknown[0]!r}: {describe_inputs(signature)}{hint}")
+    missing = sorted(name for name in signature.inputs if name not in named and name not in signature.defaults)
+    if missing:
+        raise SignatureMismatch(f"input {missing[0]!r} is missing: {describe_inputs(signature)}")
+
+
+def _fit(value: Any, spec: TensorSpec, name: str, casting: Casting) -> NDArray[Any]:
+    to = spec.dtype.to_numpy()
+    has_dtype = hasattr(value, "dtype") or hasattr(value, "__array__")
+    array = _as_array(value, spec, name, keeps_dtype=has_dtype)
+    if not _fits(array.shape, spec.shape):
+        raise _mismatch(name, spec, array, _shape_hint(array.shape, spec.shape))
+    try:
+        came = dtypes.of_numpy(array.dtype)
+    except InvalidArgument:
+        raise _mismatch(name, spec, array, "") from None
+    if came is spec.dtype:
+        return array
+    if came.is_string or spec.dtype.is_string:
+        raise _mismatch(name, spec, array, "")
+    if has_dtype:
+        if not _may_cast(array.dtype, to, casting):
+            raise _mismatch(name, spec, array, f"if the loss is meant, send array.astype({spec.type_name!r})")
+        return _cast(array, spec, to, name)
+    if not _literal_may_become(array, to):
+        raise _mismatch(name, spec, array, "")
+    return _cast(array, spec, to, name)
+
+
+def _as_array(value: Any, spec: TensorSpec, name: str, *, keeps_dtype: bool) -> NDArray[Any]:
+    try:
+        if spec.dtype.is_string and not keeps_dtype:
+            # Fixed-width bytes of numpy's own making would lose NULs at the end.
+            return np.asarray(value, dtype=object)
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise SignatureMismatch(f"input {name!r} wants {spec}, got something that is no array: {error}") from error
+    if array.dtype == object and not spec.dtype.is_string:
+        raise SignatureMismatch(
+            f"input {name!r} wants {spec}, got an array of Python objects such as "
+            f"{type(array.flat[0]).__name__ if array.size else 'none'}"
+        )
+    return array
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    if wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(
+        want is None or size == want for size, want in zip(shape, wanted, strict=True)
+    )
+
+
+def _shape_hint(shape: tuple[int, ...], wanted: Shape) -> str:
+    if wanted is None:
+        return ""
+    if wanted[:1] == (None,) and _fits(shape, wanted[1:]):
+        return "a single example needs a batch dimension in front, as in array[None]"
+    if wanted[-1:] == (1,) and _fits((*shape, 1), wanted):
+        return "the last dimension of size 1 is missing, as in array[..., None]"
+    return ""
+
+
+def _may_cast(came: np.dtype[Any], to: np.dtype[Any], casting: Casting) -> bool:
+    if "bfloat16" in (came.name, to.name):
+        # numpy has no rules for a dtype that is not its own: bfloat16 is a short float32.
+        if came.name == "bfloat16":
+            return to.name in ("float32", "float64") or (casting == "same_kind" and to.kind in "fc")
+        return came.kind in "fbiu" and (casting == "same_kind" or came.name in ("bool", "uint8", "int8"))
+    return np.can_cast(came, to, casting)
+
+
+def _literal_may_become(array: NDArray[Any], to: np.dtype[Any]) -> bool:
+    if array.size == 0:
+        return True
+    rank = 2 if to.name == "bfloat16" else _KIND_RANK[to.kind]
+    came = _KIND_RANK[array.dtype.kind]
+    return came <= rank and not (rank == 1 and came == 0)
+
+
+def _cast(array: NDArray[Any], spec: TensorSpec, to: np.dtype[Any], name: str) -> NDArray[Any]:
+    if to.kind in "iu" and array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(to)
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            worst = low if low < limits.min else high
+            raise SignatureMismatch(f"input {name!r} wants {spec}, got {worst}, which does not fit into {to}")
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(to)
+    except FloatingPointError:
+        raise SignatureMismatch(
+            f"input {name!r} wants {spec}, got values up to {np.nanmax(np.abs(array)):.3g}, too large for {to}"
+        ) from None
+
+
+def _mismatch(name: str, spec: TensorSpec, array: NDArray[Any], hint: str) -> SignatureMismatch:
+    came = "string" if array.dtype.kind in "OSUT" else str(array.dtype)
+    text = f"input {name!r} wants {spec}, got {came} {format_shape(array.shape)}"
+    return SignatureMismatch(f"{text}; {hint}" if hint else text)
