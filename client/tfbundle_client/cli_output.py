@@ -135,7 +135,7 @@ def print_parity(report: ParityReport) -> None:
     )
     rows = [
         (
-            each.transport,
+            name,
             f"{each.max_abs_diff:.3g}",
             f"{each.max_rel_diff:.3g}",
             share(each.argmax_agreement),
@@ -144,7 +144,7 @@ def print_parity(report: ParityReport) -> None:
             f"{each.examples_per_second:,.0f}",
             "equal" if each.is_equal else "differs",
         )
-        for each in report.transports
+        for name, each in zip(report.names, report.transports, strict=True)
     ]
     noise = "" if report.noise_floor is None else f", noise floor {report.noise_floor:.3g}"
     print_table(
@@ -153,11 +153,11 @@ def print_parity(report: ParityReport) -> None:
         columns,
         rows,
     )
-    for each in report.transports:
+    for way, each in zip(report.names, report.transports, strict=True):
         for run in each.runs:
             for name, comparison in run.comparisons.items():
                 if not comparison.equal:
-                    print(f"{each.transport}, {run.batch_size} examples a request, output {name}: {comparison.reason}")
+                    print(f"{way}, {run.batch_size} examples a request, output {name}: {comparison.reason}")
 
 
 def share(value: float | None) -> str:

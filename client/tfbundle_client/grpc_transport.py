@@ -34,6 +34,8 @@ DEFAULT_CHANNEL_OPTIONS: ChannelOptions = {
     "grpc.keepalive_time_ms": 300_000,
     "grpc.keepalive_timeout_ms": 20_000,
     "grpc.keepalive_permit_without_calls": 0,
+    # Channels of one process share connections by address; a forked child would be handed its parent's.
+    "grpc.use_local_subchannel_pool": 1,
     # The default grows to two minutes, in which a server that is back would go unnoticed.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
@@ -47,6 +49,8 @@ _OUR_END = re.compile(
     "connection attempt|recvmsg|sendmsg|tcp_|connect timeout|no address added|empty address list",
     re.IGNORECASE,
 )
+#: What gRPC's core says in front of the reason.
+_PREAMBLE = re.compile(r"^failed to connect to all addresses; last error: (UNKNOWN|UNAVAILABLE): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,9 @@ def read_failure(code: int, details: str, call: Call[Any], address: Address) -> 
     kind = BY_CODE.get(code, Unknown)
     message = details or f"{spec}: {address} says no more than status {code}"
     if code == _UNAVAILABLE and _OUR_END.search(details):
-        kind, message = ConnectionFailed, f"no connection to {address}: {details}"
+        reason = _PREAMBLE.sub("", details)
+        hint = "; does it speak gRPC, or is this the REST port?" if "Failed parsing HTTP/2" in details else ""
+        kind, message = ConnectionFailed, f"no connection to {address}: {reason}{hint}"
     elif code == _DEADLINE_EXCEEDED and details == "Deadline Exceeded":
         message = f"{spec}: no answer from {address} within {call.deadline.timeout_s:g} s"
     return kind(message, model=spec.name, version=spec.version if spec.version is not None else spec.label)

@@ -102,18 +102,22 @@ def _fit(value: Any, spec: TensorSpec, name: str, casting: Casting) -> NDArray[A
 
 def _as_array(value: Any, spec: TensorSpec, name: str, *, keeps_dtype: bool) -> NDArray[Any]:
     try:
-        if spec.dtype.is_string and not keeps_dtype:
-            # Fixed-width bytes of numpy's own making would lose NULs at the end.
-            return np.asarray(value, dtype=object)
-        array = np.asarray(value)
+        # Fixed-width bytes of numpy's own making would lose NULs at the end.
+        array = np.asarray(value, dtype=object if spec.dtype.is_string and not keeps_dtype else None)
     except (TypeError, ValueError) as error:
         raise SignatureMismatch(f"input {name!r} wants {spec}, got something that is no array: {error}") from error
-    if array.dtype == object and not spec.dtype.is_string:
-        raise SignatureMismatch(
-            f"input {name!r} wants {spec}, got an array of Python objects such as "
-            f"{type(array.flat[0]).__name__ if array.size else 'none'}"
-        )
+    if array.dtype == object:
+        _check_elements(array, spec, name)
     return array
+
+
+def _check_elements(array: NDArray[Any], spec: TensorSpec, name: str) -> None:
+    """Refuse objects that are not strings, and strings where none are wanted."""
+    kinds = set(map(type, array.ravel().tolist()))
+    strangers = kinds - {bytes, str} if spec.dtype.is_string else kinds or {object}
+    if strangers:
+        stranger = min(each.__name__ for each in strangers)
+        raise SignatureMismatch(f"input {name!r} wants {spec}, got Python objects such as {stranger}")
 
 
 def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:

@@ -47,7 +47,8 @@ def agreement_picture(expected: NDArray[Any], served: Mapping[str, NDArray[Any]]
         *_y_ticks([-largest, 0.0, largest], around, offset),
         f'<line class="guide" x1="{offset}" y1="{around(0):.1f}" x2="{offset + _PANEL}" y2="{around(0):.1f}"/>',
     ]
-    for place, (x, y) in enumerate(points.values()):
+    # The first transport's dots go on top of the rings.
+    for place, (x, y) in reversed(list(enumerate(points.values()))):
         parts += [_marks(x, y, across, up, place), _marks(x, y - x, beside, around, place)]
     return _svg(offset + _PANEL + 16, _TOP + _PANEL + _BOTTOM, parts, f"served {name} against local {name}")
 
@@ -90,7 +91,7 @@ def latency_picture(latencies_s: Mapping[str, Sequence[float]]) -> str:
             for at in _decades(low, high)
         ]
         top = base + gap + 28
-    axis = f'<text class="label" x="{_LEFT + width / 2}" y="{top - 44}" text-anchor="middle">milliseconds, log scale</text>'
+    axis = _centred("milliseconds, log scale", _LEFT + width / 2, top - 44)
     return _svg(_LEFT + width + 24, top - 34, [*parts, axis], "histogram of request times")
 
 
@@ -102,7 +103,7 @@ def _percentile_marks(times: NDArray[Any], across: Scale, top: float, base: floa
         # Each label has a line of its own height, so that close percentiles stay readable.
         marks.append(
             f'<line class="mark" x1="{x:.1f}" y1="{y - 6:.1f}" x2="{x:.1f}" y2="{base}"/>'
-            f'<text class="tick strong" x="{x + 4:.1f}" y="{y + 1:.1f}">p{percent} {value:.3g}</text>'
+            f'<text class="tick strong" x="{x + 4:.1f}" y="{y + 1:.1f}">p{percent} {value:.3g} ms</text>'
         )
     return marks
 
@@ -159,10 +160,14 @@ def _frame(left: float, x_label: str, y_label: str, title: str) -> str:
     return (
         f'<rect class="panel" x="{left}" y="{_TOP}" width="{_PANEL}" height="{_PANEL}"/>'
         f'<text class="label strong" x="{left}" y="{_TOP - 10}">{escape(title)}</text>'
-        f'<text class="label" x="{left + _PANEL / 2}" y="{_TOP + _PANEL + 36}" text-anchor="middle">{escape(x_label)}</text>'
+        f"{_centred(x_label, left + _PANEL / 2, _TOP + _PANEL + 36)}"
         f'<text class="label" transform="translate({left - 48},{middle}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>"
     )
+
+
+def _centred(text: str, x: float, y: float) -> str:
+    return f'<text class="label" x="{x}" y="{y}" text-anchor="middle">{escape(text)}</text>'
 
 
 def _ticks(low: float, high: float, across: Scale, up: Scale, left: float) -> list[str]:
@@ -193,4 +198,5 @@ def _marks(x: NDArray[np.float64], y: NDArray[np.float64], across: Scale, up: Sc
 
 
 def _svg(width: float, height: float, parts: Sequence[str], description: str) -> str:
-    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(description)}">{"".join(parts)}</svg>'
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}"'
+    return f'<svg {box} role="img" aria-label="{escape(description)}">{"".join(parts)}</svg>'

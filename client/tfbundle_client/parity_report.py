@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .cli_output import share
 from .parity_pictures import PERCENTILES, agreement_picture, latency_picture
-from .parity_result import ParityReport, Run, TransportParity
+from .parity_result import ParityReport, Run
 
 _WORST = 5
 
@@ -84,8 +84,8 @@ def render_report(reports: Sequence[ParityReport], *, created_at: datetime | Non
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Parity of {escape(models)}</title><style>{_STYLE}</style></head><body>"
-        f'<h1>Does what is served equal what was trained?</h1><p class="soft">{escape(models)}; written {escape(moment)} '
-        f"by tfbundle</p>{sections}</body></html>\n"
+        f"<h1>Does what is served equal what was trained?</h1>"
+        f'<p class="soft">{escape(models)}; written {escape(moment)} by tfbundle</p>{sections}</body></html>\n'
     )
 
 
@@ -97,22 +97,23 @@ def _section(report: ParityReport) -> str:
 
 
 def _verdict(report: ParityReport) -> str:
-    ways = " and ".join(each.transport for each in report.transports)
     if report.is_equal:
-        head = f"Equal over {ways}"
+        head = f"Equal over {_joined(report.names)}"
         text = f"All answers are within the tolerance; the largest difference is {_number(report.max_abs_diff)}."
     else:
-        head = f"Differs over {' and '.join(each.transport for each in report.transports if not each.is_equal)}"
+        differing = [name for name, each in zip(report.names, report.transports, strict=True) if not each.is_equal]
+        head = f"Differs over {_joined(differing)}"
         text = next(each.reason for way in report.transports for each in way.comparisons if not each.equal)
     return f'<div class="verdict {report.verdict}"><strong>{escape(head)}</strong><p>{escape(text)}</p></div>'
 
 
 def _facts(report: ParityReport) -> str:
     tolerances = sorted({str(each.tolerance) for way in report.transports for each in way.comparisons})
+    sizes = _joined(str(run.batch_size) for run in report.transports[0].runs)
     facts = {
         "signature": report.signature,
         "reference": report.reference,
-        "examples": f"{report.examples:,}, in requests of {', '.join(str(run.batch_size) for run in report.transports[0].runs)}",
+        "examples": f"{report.examples:,}, in requests of {sizes}",
         "servers": ", ".join(each.url for each in report.transports),
         "tolerance": "; ".join(tolerances),
     }
@@ -134,9 +135,9 @@ def _summary(report: ParityReport) -> str:
         "examples/s",
         "",
     ]
-    rows = [
+    rows: list[list[str | bool]] = [
         [
-            f'<span class="key key{place % 4}"></span>{escape(each.transport)}',
+            f'<span class="key key{place % 4}"></span>{escape(name)}',
             _number(each.max_abs_diff),
             _number(each.max_rel_diff),
             share(each.argmax_agreement),
@@ -145,7 +146,7 @@ def _summary(report: ParityReport) -> str:
             f"{each.examples_per_second:,.0f}",
             each.is_equal,
         ]
-        for place, each in enumerate(report.transports)
+        for place, (name, each) in enumerate(zip(report.names, report.transports, strict=True))
     ]
     return _table(head, rows)
 
@@ -156,16 +157,17 @@ def _agreement(report: ParityReport) -> str:
         return ""
     expected = report.expected[name]
     served = {
-        each.transport: each.outputs[name]
-        for each in report.transports
+        way: each.outputs[name]
+        for way, each in zip(report.names, report.transports, strict=True)
         if name in each.outputs and each.outputs[name].shape == expected.shape
     }
     if not served:
         return ""
+    rings = f", rings are {_joined(list(served)[1::2])}" if len(served) > 1 else ""
     return _figure(
         agreement_picture(expected, served, name),
         f"Output {name}: each point is one value; on the dashed line, served and local are the same. "
-        f"Dots are {', rings are '.join(served)}.",
+        f"Dots are {_joined(list(served)[::2])}{rings}.",
     )
 
 
@@ -176,30 +178,23 @@ def _is_drawable(array: NDArray[Any]) -> bool:
 def _latency(report: ParityReport) -> str:
     size = report.transports[0].runs[0].batch_size
     return _figure(
-        latency_picture({each.transport: each.latencies_s for each in report.transports}),
+        latency_picture({name: each.latencies_s for name, each in zip(report.names, report.transports, strict=True)}),
         f"Time from the call to the decoded answer, one request of {size} "
-        f"{'example' if size == 1 else 'examples'} after the other, {_joined(f'p{each}' for each in PERCENTILES)} marked.",
+        f"{'example' if size == 1 else 'examples'} after the other; the marks are the percentiles.",
     )
 
 
 def _runs(report: ParityReport) -> str:
-    head = [
-        "",
-        "examples a request",
-        "requests",
-        "max abs diff",
-        *(f"p{each} ms" for each in PERCENTILES),
-        "examples/s",
-        "",
-    ]
-    rows = [_run(each, run) for each in report.transports for run in each.runs]
+    percentiles = [f"p{each} ms" for each in PERCENTILES]
+    head = ["", "examples a request", "requests", "max abs diff", *percentiles, "examples/s", ""]
+    rows = [_run(name, run) for name, each in zip(report.names, report.transports, strict=True) for run in each.runs]
     return f"<h3>By request size</h3>{_table(head, rows)}"
 
 
-def _run(parity: TransportParity, run: Run) -> list[str | bool]:
+def _run(name: str, run: Run) -> list[str | bool]:
     percentiles = np.percentile(np.asarray(run.latencies_s) * 1e3, PERCENTILES)
     return [
-        escape(parity.transport),
+        escape(name),
         str(run.batch_size),
         str(len(run.latencies_s)),
         _number(max(each.max_abs_diff for each in run.comparisons.values())),
@@ -211,8 +206,8 @@ def _run(parity: TransportParity, run: Run) -> list[str | bool]:
 
 def _worst(report: ParityReport) -> str:
     found = [
-        (difference, each.transport, name, index, expected, actual)
-        for each in report.transports
+        (difference, way, name, index, expected, actual)
+        for way, each in zip(report.names, report.transports, strict=True)
         for name, array in each.outputs.items()
         for difference, index, expected, actual in _largest(report.expected[name], array)
     ]

@@ -138,6 +138,12 @@ class ParityReport:
         return "equal" if self.is_equal else "differs"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each of `transports`: gRPC and REST, or the addresses where that does not tell them apart."""
+        kinds = tuple(each.transport for each in self.transports)
+        return kinds if len(set(kinds)) == len(kinds) else tuple(each.url for each in self.transports)
+
+    @property
     def max_abs_diff(self) -> float:
         """Largest absolute difference over all transports."""
         return max(each.max_abs_diff for each in self.transports)

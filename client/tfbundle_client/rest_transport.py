@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import BadStatusLine, RemoteDisconnected
 from typing import TYPE_CHECKING, Any
 
 from tfbundle_serving.apis.errors import (
@@ -193,10 +194,12 @@ def _reason(error: object) -> str:
     reason = getattr(error, "reason", None)  # MaxRetryError holds the error of its last try
     if isinstance(reason, BaseException):
         return _reason(reason)
+    if isinstance(error, BaseException) and len(error.args) > 1 and isinstance(error.args[1], BaseException):
+        return _reason(error.args[1])
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        return "the answer is not HTTP; is this the gRPC port?"
     if isinstance(error, BaseException):
         system = error.__cause__ or error.__context__
         if isinstance(system, OSError) and system.strerror:
             return system.strerror
-    if isinstance(error, BaseException) and len(error.args) > 1 and isinstance(error.args[1], BaseException):
-        return _reason(error.args[1])
     return " ".join(str(error).split())

@@ -206,16 +206,16 @@ def _float_distance(
     """
     left, right = _real(expected), _real(actual)
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(left - right)
-        allowed = tolerance.atol + tolerance.rtol * np.abs(left)
+        distance = np.asarray(np.abs(left - right))
+        excess = distance - (tolerance.atol + tolerance.rtol * np.abs(left))
     same = (left == right) | (np.isnan(left) & np.isnan(right))
     comparable = np.isfinite(left) & np.isfinite(right)
     distance[same] = 0.0
     distance[~same & ~comparable] = np.inf
     # An infinite expected value makes an infinite allowance; the distance alone decides there.
-    excess = np.where(comparable, np.maximum(distance - allowed, 0.0), distance)
+    excess = np.where(comparable, np.maximum(excess, 0.0), distance)
     if expected.dtype.kind == "c":
-        distance, excess = distance.max(axis=-1), excess.max(axis=-1)
+        return np.asarray(distance.max(axis=-1)), np.asarray(excess.max(axis=-1))
     return distance, excess
 
 
@@ -223,7 +223,7 @@ def _integer_distance(expected: NDArray[Any], actual: NDArray[Any]) -> tuple[NDA
     """Give the absolute difference of each element, twice: every difference is over what is allowed."""
     high, low = np.maximum(expected, actual), np.minimum(expected, actual)
     # Two's complement: the difference of the wrapped numbers is right even where int64's own would overflow.
-    distance = (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)
+    distance = np.asarray(np.subtract(high.astype(np.uint64), low.astype(np.uint64)), np.float64)
     return distance, distance
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class DType:
     field: int = 0
     packing: Packing = Packing.NONE
 
-    def to_numpy(self) -> np.dtype:  # type: ignore[type-arg]  # the element type is this object's value
+    def to_numpy(self) -> np.dtype[Any]:
         """Give the numpy dtype.
 
         Raises:
@@ -61,14 +62,15 @@ class DType:
         return self.number == 7
 
 
-def _bfloat16() -> np.dtype:  # type: ignore[type-arg]
+def _bfloat16() -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
         if error.name != "ml_dtypes":
             raise
         raise Unimplemented("bfloat16 values need the package ml_dtypes: pip install ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 FLOAT = DType(1, "float", "DT_FLOAT", "float32", 5, Packing.LITTLE_ENDIAN)
@@ -134,7 +136,7 @@ def by_number(number: int) -> DType:
     return BY_NUMBER.get(number) or DType(number, f"unknown dtype enum ({number})", str(number))
 
 
-def of_numpy(dtype: np.dtype) -> DType:  # type: ignore[type-arg]
+def of_numpy(dtype: np.dtype[Any]) -> DType:
     """Find the TensorFlow dtype of a numpy dtype; bytes, str and object arrays are strings.
 
     Raises:

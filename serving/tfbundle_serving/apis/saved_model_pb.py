@@ -35,22 +35,19 @@ def read_meta_graphs(path: Path) -> list[MetaGraph]:
     with path.open("rb") as file:
         if path.stat().st_size == 0:
             raise DecodeError(f"{path} is empty, expected a SavedModel")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            data = memoryview(mapped)
-            try:
-                return _read(data)
-            except DecodeError as error:
-                raise DecodeError(f"{path} is not a SavedModel: {error}") from None
-            finally:
-                data.release()
+        # Not closed by hand: views into the map live as long as an error that was raised while reading it.
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return _read(data)
+    except DecodeError as error:
+        raise DecodeError(f"{path} is not a SavedModel: {error}") from None
 
 
 def _read(data: memoryview) -> list[MetaGraph]:
     graphs = []
     for number, _, value in fields(data):
         if number == 2:
-            with as_view(value, "meta_graphs") as graph:
-                graphs.append(_read_graph(graph))
+            graphs.append(_read_graph(as_view(value, "meta_graphs")))
     if not graphs:
         raise DecodeError("it holds no meta graph")
     return graphs

@@ -84,7 +84,7 @@ def _raw(array: NDArray[Any]) -> memoryview:
     if not (_LITTLE and array.dtype.isnative):
         array = array.astype(array.dtype.newbyteorder("<"))
     # A dtype from ml_dtypes has no buffer format of its own; its bytes do.
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _as_uint64(flat: NDArray[Any]) -> NDArray[np.uint64]:
@@ -185,7 +185,7 @@ def _read_block(block: memoryview, to: np.dtype[Any]) -> NDArray[Any]:
         raise DecodeError(f"{len(block)} bytes are no whole number of {to} values")
     if to.name == "bool":
         # Any byte but 0 and 1 would make a bool array that breaks numpy's own invariants.
-        return np.frombuffer(block, np.uint8) != 0
+        return np.frombuffer(block, np.uint8).astype(bool)
     if to.name == "bfloat16":
         return np.frombuffer(block, np.uint16).view(to)
     if _LITTLE:
@@ -203,13 +203,11 @@ def _read_values(parts: list[int | memoryview], dtype: DType, to: np.dtype[Any])
     if len(parts) == 1 and not isinstance(parts[0], int):
         numbers = unpack_varints(parts[0])
     else:
-        numbers = np.concatenate(
-            [np.array([p], np.uint64) if isinstance(p, int) else unpack_varints(p) for p in parts] or [np.empty(0)]
-        )
+        numbers = np.concatenate([np.array([p], np.uint64) if isinstance(p, int) else unpack_varints(p) for p in parts])
     if dtype.packing is Packing.BITS_AS_VARINT:
         return numbers.astype(np.uint16).view(to)
     if to.kind == "b":
-        return numbers != 0
+        return numbers.astype(bool)
     return numbers.view(np.int64).astype(to) if to.kind == "i" else numbers.astype(to)
 
 

@@ -1,0 +1,177 @@
+"""A model's base path: its lock, the numbers it has used, and what dead exporters left in it.
+
+    models/digits/.lock               held for the moments in which numbers are given out and folders swept
+    models/digits/.released           every number that was ever given out, one a line, so that none comes twice
+    models/digits/.staging-<uuid>/    an export in the making; its `owner` file is locked while the exporter lives
+
+Servers look past all three, since none is a number.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.version_folder import SAVED_MODEL, list_versions
+
+from .durable import replace_file, sync
+
+logger = logging.getLogger(__name__)
+
+_LOCK, _RELEASED, _STAGING, _OWNER = ".lock", ".released", ".staging-", "owner"
+#: TensorFlow Serving's versions are int64.
+_LARGEST_VERSION = (1 << 63) - 1
+
+
+def check_base_path(base: Path) -> None:
+    """Refuse a base path that can hold no versions.
+
+    Raises:
+        ExportError: It is a file, or itself a version folder.
+    """
+    if base.exists() and not base.is_dir():
+        raise ExportError(f"{base} is a file; expected the model's base path, the folder that holds its versions")
+    if (base / SAVED_MODEL).exists():
+        raise ExportError(f"{base} is itself a version; expected the folder above it, {base.resolve().parent}")
+
+
+def check_free(base: Path, version: int) -> None:
+    """Refuse a number that is taken or was.
+
+    Raises:
+        ExportError: It is not positive, exists, or was released before.
+    """
+    if not 0 < version <= _LARGEST_VERSION:
+        raise ExportError(f"a version is a whole number from 1 to 2^63 - 1, got {version}")
+    if not base.exists():
+        return
+    if version in list_versions(base):
+        raise ExportError(
+            f"version {version} exists in {base}; a released version is never overwritten "
+            f"(the next free number is {next_version(base)})"
+        )
+    if version in _read_released(base):
+        raise ExportError(
+            f"version {version} was released in {base} before and deleted since; a number never stands for two models "
+            f"(the next free number is {next_version(base)})"
+        )
+
+
+def next_version(base: Path) -> int:
+    """Give the number after the highest that exists or ever did.
+
+    Raises:
+        ExportError: There is none left.
+    """
+    version = max([0, *list_versions(base), *_read_released(base)]) + 1
+    if version > _LARGEST_VERSION:
+        raise ExportError(f"{base} has a version {version - 1}, which is the largest there can be: name another number")
+    return version
+
+
+def record_release(base: Path, version: int) -> None:
+    """Note that a number is given out, before its folder appears; called under the lock."""
+    numbers = _read_released(base) | {number for number in list_versions(base) if number > 0} | {version}
+    replace_file(base / _RELEASED, "".join(f"{number}\n" for number in sorted(numbers)).encode())
+
+
+def _read_released(base: Path) -> set[int]:
+    path = base / _RELEASED
+    try:
+        return {int(line) for line in path.read_text().split()}
+    except FileNotFoundError:
+        return set()
+    except ValueError as error:
+        raise ExportError(f"{path} is damaged ({error}); expected one released version number a line") from error
+
+
+@contextmanager
+def locked(base: Path) -> Iterator[None]:
+    """Hold a base path's lock; it falls with the process, however that ends."""
+    handle = os.open(base / _LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def staging_folder(base: Path) -> Iterator[Path]:
+    """Make a folder beside the versions for an export in the making, and sweep what dead exporters left.
+
+    Yields:
+        A path that does not exist yet, for the version to be written to and renamed from. What is left of it
+        afterwards is removed.
+
+    Raises:
+        OSError: The base path cannot be written.
+    """
+    if not base.exists():
+        base.mkdir(parents=True)
+        base.chmod(0o755)
+        sync(base.parent)
+    staging = base / f"{_STAGING}{uuid.uuid4().hex}"
+    # Under the lock: a sweeper must not meet a staging folder whose owner file is not locked yet.
+    with locked(base):
+        _sweep(base)
+        staging.mkdir()
+        owner = os.open(staging / _OWNER, os.O_RDONLY | os.O_CREAT, 0o644)
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield staging / "version"
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(owner)
+
+
+def _sweep(base: Path) -> None:
+    for folder in base.glob(f"{_STAGING}*"):
+        if _has_living_owner(folder):
+            continue
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            logger.warning("cannot remove %s, which a dead exporter left: %s", folder, error)
+        else:
+            logger.info("removed %s, which an exporter that was killed had left", folder)
+
+
+def _has_living_owner(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / _OWNER, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's, out of our reach
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+def check_free_space(base: Path, wanted_bytes: int) -> None:
+    """Refuse to begin what will not fit.
+
+    Raises:
+        ExportError: The file system of the base path (or of its nearest existing parent) has less room.
+    """
+    place = base.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < wanted_bytes:
+        raise ExportError(
+            f"{base} needs about {wanted_bytes / 1e6:.0f} MB of free space, there are {free / 1e6:.0f} MB"
+        )

@@ -1,0 +1,32 @@
+"""Something in a model file that a stranger should not be trusted with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Data of this size may be packed as tightly as it likes.
+_BOMB_MIN_BYTES = 1 << 30
+#: Weights compress by a few per cent; a file that grows a hundredfold is made to.
+_BOMB_RATIO = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a file that a stranger should not be trusted with.
+
+    Attributes:
+        place: The layer, entry or dataset.
+        what: What it is, as the rest of a sentence.
+    """
+
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        """Join both to a sentence."""
+        return f"{self.place} {self.what}"
+
+
+def is_bomb(unpacked_bytes: int, stored_bytes: int) -> bool:
+    """Tell whether data grows so much on unpacking that only malice or a mistake explains it."""
+    return unpacked_bytes > max(_BOMB_MIN_BYTES, _BOMB_RATIO * stored_bytes)

@@ -1,0 +1,231 @@
+"""metadata.json: who made a version, from what, what it takes and gives, and what was proven of it.
+
+Its form is laid down in tfbundle_serving/apis/metadata.schema.json.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
+from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature, TensorSpec
+from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
+
+from .artefacts import Artefact
+from .gate import GateReport, OutputParity
+from .keras_model import KerasModel
+from .runtime import import_tensorflow
+from .weights import describe_weights
+
+#: Raised when a reader of the old form would misread the new one.
+SCHEMA_VERSION = 1
+
+#: What the user may say of a model under a name of its own; everything else goes under "user".
+_TOLD = ("preprocessing", "data", "notes")
+_TRAINING = ("optimizer", "loss", "metrics", "batch_size", "epochs", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """Where a version comes from.
+
+    Attributes:
+        model: The loaded model.
+        artefact: The file, or None for a live model.
+        sha256: The file's hash, or "".
+    """
+
+    model: KerasModel
+    artefact: Artefact | None
+    sha256: str = ""
+
+
+def describe_version(
+    staged: Path, *, model_name: str, source: SourceFacts, gate: GateReport, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Gather everything that metadata.json says, but for the number.
+
+    Args:
+        staged: The staged version folder, complete but for metadata.json.
+        model_name: Name of the model, which is the base path's.
+        source: Where the version comes from.
+        gate: What was measured of it.
+        told: What the user says: "training", "data", "preprocessing", "notes", and fields of the user's own.
+
+    Raises:
+        ExportError: What the user says is no JSON.
+    """
+    signatures = read_signatures(staged)
+    main = signatures.get("serving_default") or next(iter(signatures.values()))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model_name": model_name,
+        "format": "saved_model",
+        "version": None,
+        "created_at": _now(),
+        "tfbundle_version": package_version("tfbundle"),
+        "tensorflow_version": str(import_tensorflow().__version__),
+        "keras_version": source.model.keras_version,
+        "python_version": platform.python_version(),
+        "source": _describe_source(source),
+        "signatures": {name: _describe_signature(signature) for name, signature in signatures.items()},
+        "input_signature": {name: _describe_spec(spec) for name, spec in main.inputs.items()},
+        "training": _describe_training(source, told.get("training")),
+        **{name: told.get(name) for name in _TOLD},
+        "user": {name: value for name, value in told.items() if name not in (*_TOLD, "training")},
+        "weights": describe_weights(source.model.weights),
+        "fingerprint": _fingerprint(staged),
+        "files": {
+            path.relative_to(staged).as_posix(): sha256_of(path)
+            for path in sorted(staged.rglob("*"))
+            if path.is_file() and path.name != METADATA
+        },
+        "parity": _describe_parity(gate),
+        "batchable": gate.batchable,
+        "deterministic": gate.deterministic,
+        "warmup_records": gate.warmup_records,
+    }
+
+
+def encode_metadata(content: Mapping[str, Any]) -> bytes:
+    """Write metadata.json; numbers that JSON lacks become null."""
+    return json.dumps(to_json(content), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def check_told(told: Mapping[str, Any]) -> None:
+    """Refuse descriptions by the user that do not fit metadata.json, before any work is done.
+
+    Raises:
+        ExportError: A field has the wrong type; the message names it.
+    """
+    expected: dict[str, tuple[type | tuple[type, ...], str]] = {
+        "training": (Mapping, "an object"),
+        "data": (Mapping, "an object"),
+        "notes": (str, "a text"),
+    }
+    for name, (kind, what) in expected.items():
+        if told.get(name) is not None and not isinstance(told[name], kind):
+            raise ExportError(f"metadata field {name!r} must be {what}, got {told[name]!r:.80}")
+    unnamed = [name for name in told if not isinstance(name, str)]
+    if unnamed:
+        raise ExportError(f"metadata fields have names; got {unnamed[0]!r}")
+
+
+def to_json(value: Any) -> Any:
+    """Bring a value into JSON's types: arrays become lists, NaN and infinities null, other objects their text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    return getattr(value, "__name__", None) or str(value)
+
+
+def read_signatures(staged: Path) -> dict[str, Signature]:
+    """Read the signatures that a server will see in a SavedModel."""
+    graph = next(graph for graph in read_meta_graphs(staged / SAVED_MODEL) if "serve" in graph.tags)
+    return {name: each for name, each in sorted(graph.signatures.items()) if name != INIT_OP_SIGNATURE}
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _now() -> str:
+    """Give the time in UTC as RFC 3339; SOURCE_DATE_EPOCH stands in for it, as in other reproducible builds."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    utc = datetime.timezone.utc
+    moment = datetime.datetime.fromtimestamp(int(epoch), utc) if epoch else datetime.datetime.now(utc)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _describe_source(source: SourceFacts) -> dict[str, Any]:
+    artefact = source.artefact
+    if artefact is None:
+        return {
+            "kind": "live",
+            "name": source.model.name,
+            "family": source.model.family,
+            "keras_version": source.model.keras_version,
+            "sha256": None,
+            "size": None,
+        }
+    return {
+        "kind": artefact.kind,
+        "name": artefact.path.name,
+        "family": artefact.family,
+        "keras_version": artefact.keras_version,
+        "sha256": source.sha256,
+        "size": artefact.size,
+    }
+
+
+def _describe_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "inputs": {name: _describe_spec(spec) for name, spec in sorted(signature.inputs.items())},
+        "outputs": {name: _describe_spec(spec) for name, spec in sorted(signature.outputs.items())},
+        "method_name": signature.method_name,
+    }
+
+
+def _describe_spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"dtype": spec.type_name, "shape": None if spec.shape is None else list(spec.shape)}
+
+
+def _describe_training(source: SourceFacts, told: Mapping[str, Any] | None) -> dict[str, Any]:
+    known = source.model.training if source.artefact is None else source.artefact.training
+    return {**dict.fromkeys(_TRAINING), **known, **(told or {})}
+
+
+def _fingerprint(staged: Path) -> str:
+    """Give the SavedModel's singleprint: equal for equal graphs and weights, whenever and wherever written."""
+    return str(import_tensorflow().saved_model.experimental.read_fingerprint(str(staged)).singleprint())
+
+
+def _describe_parity(gate: GateReport) -> dict[str, Any]:
+    return {
+        "max_abs_diff": gate.max_abs_diff,
+        "max_rel_diff": gate.max_rel_diff,
+        "argmax_agreement": gate.argmax_agreement,
+        "noise_floor": gate.noise_floor,
+        "rows": gate.rows,
+        "batch_sizes": list(gate.batch_sizes),
+        "signatures": {
+            signature: {name: _describe_output(output) for name, output in outputs.items()}
+            for signature, outputs in gate.parity.items()
+        },
+    }
+
+
+def _describe_output(output: OutputParity) -> dict[str, Any]:
+    return {
+        "max_abs_diff": output.max_abs_diff,
+        "max_rel_diff": output.max_rel_diff,
+        "argmax_agreement": output.argmax_agreement,
+        "tolerance": {"rtol": output.tolerance.rtol, "atol": output.tolerance.atol},
+    }

@@ -1,0 +1,124 @@
+"""models.config: which models a server serves, from where, which of their versions, under which labels.
+
+    model_config_list {
+      config {
+        name: "digits"
+        base_path: "/models/digits"
+        model_platform: "tensorflow"
+        model_version_policy { latest { num_versions: 2 } }
+        version_labels { key: "stable" value: 1 }
+      }
+    }
+
+Source: tensorflow_serving/config/model_server_config.proto; the checks and their texts from
+tensorflow_serving/model_servers/server_core.cc.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfbundle_serving.apis.errors import InvalidArgument
+
+from .schema import read_text
+from .version_policy import All, Latest, Specific, VersionPolicy
+
+#: The only platform that there is.
+TENSORFLOW_PLATFORM = "tensorflow"
+
+_URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
+#: ModelType.TENSORFLOW, the old way of asking for the platform.
+_TENSORFLOW_TYPE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One model to serve.
+
+    Attributes:
+        name: The name that requests carry.
+        base_path: Absolute path of the folder whose numbered children are versions.
+        policy: Which versions are served.
+        labels: Version label to version number.
+    """
+
+    name: str
+    base_path: str
+    policy: VersionPolicy = field(default_factory=Latest)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_models(path: Path) -> tuple[ModelConfig, ...]:
+    """Read a models.config; an empty file means no models.
+
+    Raises:
+        NotFound: The file is missing.
+        InvalidArgument: It is no ModelServerConfig, or a model in it is configured wrongly.
+    """
+    parsed: Any = read_text(path, "ModelServerConfig")
+    if parsed.WhichOneof("config") == "custom_model_config":
+        raise InvalidArgument(f"{path}: custom_model_config is not supported, expected model_config_list")
+    return check_models(_model(each) for each in parsed.model_config_list.config)
+
+
+def _model(parsed: Any) -> ModelConfig:
+    """Turn a parsed ModelConfig into ours.
+
+    Raises:
+        InvalidArgument: Its platform is none or an unknown one, or it asks for request logs.
+    """
+    platform = parsed.model_platform
+    if parsed.model_type and platform:
+        raise InvalidArgument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            f"model name is {parsed.name}"
+        )
+    if parsed.model_type == _TENSORFLOW_TYPE:
+        platform = TENSORFLOW_PLATFORM
+    if not platform:
+        raise InvalidArgument(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {parsed.name}"
+        )
+    if platform != TENSORFLOW_PLATFORM:
+        raise InvalidArgument(f"Model {parsed.name} requests unsupported platform {platform}")
+    if parsed.HasField("logging_config"):
+        raise InvalidArgument("No request-logger-creator provided.")
+    return ModelConfig(
+        name=parsed.name,
+        base_path=parsed.base_path,
+        policy=_policy(parsed.model_version_policy),
+        labels=dict(sorted(parsed.version_labels.items())),
+    )
+
+
+def _policy(parsed: Any) -> VersionPolicy:
+    choice = parsed.WhichOneof("policy_choice")
+    if choice == "all":
+        return All()
+    if choice == "specific":
+        return Specific(versions=tuple(parsed.specific.versions))
+    return Latest(num_versions=parsed.latest.num_versions or 1)
+
+
+def check_models(models: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
+    """Check what a list of models must fulfil as a whole.
+
+    Raises:
+        InvalidArgument: A name occurs twice, or a base path is relative; TensorFlow Serving's texts.
+    """
+    checked: dict[str, ModelConfig] = {}
+    for model in models:
+        if model.name in checked:
+            raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
+        if not (os.path.isabs(model.base_path) or _URI.match(model.base_path)):
+            raise InvalidArgument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+        checked[model.name] = model
+    return tuple(checked.values())

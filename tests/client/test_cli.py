@@ -1,0 +1,266 @@
+"""tfbundle predict, status, metadata, parity: as a person or a script calls them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.servers import RunningServer
+from tfbundle.cli import main
+from tfbundle_serving.apis.golden import Golden, write_golden
+
+_X = np.linspace(-4, 4, 11, dtype=np.float32)
+Captured = pytest.CaptureFixture[str]
+
+
+def _run(capsys: Captured, *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    done = capsys.readouterr()
+    return code, done.out, done.err
+
+
+def _answer(capsys: Captured, *arguments: str) -> Any:
+    code, out, err = _run(capsys, "predict", *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "[1, 2, 5]",
+        '{"instances": [1, 2, 5]}',
+        '{"inputs": [1.0, 2.0, 5.0]}',
+        '{"inputs": {"x": [1, 2, 5]}}',
+        '{"x": [1, 2, 5]}',
+    ],
+)
+def test_predict_takes_json(capsys: Captured, url: str, given: str) -> None:
+    """JSON is taken in TensorFlow Serving's own forms and as bare values, over both transports."""
+    answer = _answer(capsys, url, "half_plus_two", "--input", given)
+    assert answer["outputs"] == {"y": [2.5, 3.0, 4.5]}
+    assert (answer["model"], answer["version"], answer["signature"]) == ("half_plus_two", 123, "serving_default")
+
+
+def test_predict_takes_files(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """Arrays are taken from .npy and .npz, one by one or by name, JSON from a file."""
+    np.save(tmp_path / "x.npy", _X)
+    np.savez(tmp_path / "in.npz", x=_X)
+    (tmp_path / "in.json").write_text(json.dumps({"instances": [{"x": float(each)} for each in _X]}))
+    expected = (_X / 2 + 2).tolist()
+    for given in (f"{tmp_path}/x.npy", f"{tmp_path}/in.npz", f"{tmp_path}/in.json", f"x={tmp_path}/x.npy"):
+        got = _answer(capsys, url, "half_plus_two", "--input", given)["outputs"]["y"]
+        np.testing.assert_allclose(got, expected, rtol=1e-7)
+
+
+def test_predict_reads_standard_input(capsys: Captured, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dash is JSON on standard input."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b'{"instances": [4]}')))
+    assert _answer(capsys, url, "half_plus_two", "--input", "-")["outputs"] == {"y": [4.0]}
+
+
+def test_predict_chooses_signature_outputs_and_version(capsys: Captured, url: str) -> None:
+    """Options go through to the call; a body may name the signature itself."""
+    both = '{"a": [[1, 2, 3]], "b": [[1, 1, 1]]}'
+    answer = _answer(capsys, url, "two_inputs", "--input", both, "--outputs", "sum", "--version", "1")
+    assert answer["outputs"] == {"sum": [[2.0, 3.0, 4.0]]}
+    assert list(_answer(capsys, url, "two_inputs", "--input", both, "--signature", "only_sum")["outputs"]) == ["sum"]
+    body = json.dumps({"signature_name": "only_sum", "inputs": json.loads(both)})
+    assert _answer(capsys, url, "two_inputs", "--input", body)["signature"] == "only_sum"
+
+
+def test_predict_takes_several_named_files(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """NAME=FILE gives each input its array."""
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.ones((1, 3), np.float32))
+    given = [f"--input={name}={tmp_path}/{name}.npy" for name in "ab"]
+    assert _answer(capsys, url, "two_inputs", *given)["outputs"]["sum"] == [[2.0, 2.0, 2.0]]
+
+
+def test_predict_rounds_when_asked(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """A float64 file is refused for a float32 input, and sent with --cast."""
+    np.save(tmp_path / "x.npy", _X.astype(np.float64))
+    code, out, err = _run(capsys, "predict", url, "half_plus_two", "--input", f"{tmp_path}/x.npy")
+    assert (code, out) == (1, "")
+    assert "wants float32 (?,), got float64 (11,)" in err
+    assert len(_answer(capsys, url, "half_plus_two", "--input", f"{tmp_path}/x.npy", "--cast")["outputs"]["y"]) == 11
+
+
+def test_predict_shows_a_table(capsys: Captured, url: str) -> None:
+    """Without --json the outputs are shown with dtype, shape and values."""
+    code, out, err = _run(capsys, "predict", url, "half_plus_two", "--input", "[1]")
+    assert (code, err) == (0, "")
+    head, columns, row = out.splitlines()
+    assert head.startswith("half_plus_two version 123, signature serving_default, ")
+    assert columns.split() == ["output", "dtype", "shape", "values"]
+    assert row.split() == ["y", "float32", "(1,)", "[2.5]"]
+
+
+def test_predict_writes_files(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """--output keeps the arrays in .npy, .npz or .json."""
+    for name in ("out.npy", "out.npz", "out.json"):
+        code, out, err = _run(
+            capsys, "predict", url, "half_plus_two", "--input", "[1]", "--output", f"{tmp_path}/{name}"
+        )
+        assert (code, out) == (0, "")
+        assert name in err
+    assert np.load(tmp_path / "out.npy").tolist() == [2.5]
+    assert np.load(tmp_path / "out.npz")["y"].tolist() == [2.5]
+    assert json.loads((tmp_path / "out.json").read_text())["outputs"] == {"y": [2.5]}
+
+
+def test_floats_are_as_short_as_they_round_trip(capsys: Captured, url: str) -> None:
+    """A float32 0.1 is 0.1, not 0.10000000149011612."""
+    answer = _answer(capsys, url, "identities", "--input", "[[0.1, 1e10]]", "--signature", "float32")
+    assert answer["outputs"] == {"y": [[0.1, 1e10]]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nope", "--input", "[1]"], 1, "Servable not found for request: Latest(nope)"),
+        (["half_plus_two", "--input", "[1", "--version", "123"], 1, "--input: JSON Parse error"),
+        (["half_plus_two", "--input", "missing.npy"], 1, "No such file or directory: missing.npy"),
+        (["half_plus_two", "--input", "data.csv"], 2, "--input takes .npy, .npz, .json or JSON itself"),
+        (["half_plus_two"], 2, "say what to send: --input FILE|JSON"),
+        (["half_plus_two", "--input", "[1]", "--version", "1", "--label", "x"], 2, "--version or --label, not both"),
+        (["half_plus_two", "--input", "[1]", "--outputs", "z"], 1, "there is no output 'z'"),
+        (["half_plus_two", "--input", "[1]", "--header", "x"], 2, "--header takes NAME=VALUE"),
+        (["half_plus_two", "--input", "[1]", "--nope"], 2, "No such option"),
+    ],
+)
+def test_predict_says_what_is_wrong(capsys: Captured, url: str, arguments: list[str], code: int, message: str) -> None:
+    """Errors are one line on standard error; 1 is a failure, 2 is misuse; nothing goes to standard output."""
+    got, out, err = _run(capsys, "predict", url, *arguments)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_is_none(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """A damaged .npy and one with Python objects name the file."""
+    for content in (b"nonsense", _pickled()):
+        (tmp_path / "x.npy").write_bytes(content)
+        code, _, err = _run(capsys, "predict", url, "half_plus_two", "--input", f"{tmp_path}/x.npy")
+        assert code == 1
+        assert f"{tmp_path}/x.npy is not a .npy file" in err
+
+
+def _pickled() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([{}], object), allow_pickle=True)
+    return file.getvalue()
+
+
+def test_status(capsys: Captured, url: str) -> None:
+    """The status is a table, or TensorFlow Serving's own JSON."""
+    code, out, _ = _run(capsys, "status", url, "half_plus_two", "--wait", "10")
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["123", "AVAILABLE"]
+    code, out, _ = _run(capsys, "status", url, "half_plus_two", "--json")
+    assert code == 0
+    assert json.loads(out)["model_version_status"][0]["state"] == "AVAILABLE"
+
+
+def test_status_of_what_is_not_there(capsys: Captured, url: str, free_port: int) -> None:
+    """An unknown model, an unknown version and an unreachable server exit with 1."""
+    assert _run(capsys, "status", url, "nope")[0] == 1
+    assert _run(capsys, "status", url, "half_plus_two", "--version", "9")[0] == 1
+    code, out, err = _run(capsys, "status", f"{url.partition(':')[0]}://127.0.0.1:{free_port}", "m")
+    assert (code, out) == (1, "")
+    assert "no connection to" in err
+
+
+def test_metadata(capsys: Captured, url: str) -> None:
+    """The signatures are a table, or TensorFlow Serving's own JSON."""
+    code, out, _ = _run(capsys, "metadata", url, "two_inputs")
+    assert code == 0
+    assert ["only_sum", "input", "a", "float32", "(?,", "3)"] in [line.split() for line in out.splitlines()]
+    code, out, _ = _run(capsys, "metadata", url, "two_inputs", "--json")
+    assert code == 0
+    assert json.loads(out)["model_spec"]["version"] == "1"
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """What half_plus_two answers."""
+    path = tmp_path / "golden.npz"
+    write_golden(path, {"serving_default": Golden({"x": _X}, {"y": _X / 2 + 2})})
+    return path
+
+
+def test_parity_equal(capsys: Captured, server: RunningServer, golden: Path, tmp_path: Path) -> None:
+    """Equal exits with 0, has a row for each transport, and writes the page."""
+    html = tmp_path / "report.html"
+    np.save(tmp_path / "labels.npy", (_X / 2 + 2 > 0.5).astype(int))
+    arguments = [
+        *("parity", server.grpc_url, "half_plus_two", "--also", server.rest_url, "--reference", str(golden)),
+        *("--labels", str(tmp_path / "labels.npy"), "--html", str(html)),
+    ]
+    code, out, err = _run(capsys, *arguments)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[-2:]] == ["gRPC", "REST"]
+    assert out.count("100.00%") == 4
+    assert str(html) in err
+    assert "Equal over gRPC and REST" in html.read_text()
+    code, out, _ = _run(capsys, *arguments, "--json")
+    assert (code, json.loads(out)["verdict"]) == (0, "equal")
+
+
+def test_parity_differs(capsys: Captured, url: str, tmp_path: Path) -> None:
+    """Different exits with 1 and says where; a tolerance that allows it exits with 0."""
+    path = tmp_path / "golden.npz"
+    expected = _X / 2 + 2
+    expected[3] += 0.25
+    write_golden(path, {"serving_default": Golden({"x": _X}, {"y": expected})})
+    code, out, err = _run(capsys, "parity", url, "half_plus_two", "--reference", str(path))
+    assert (code, err) == (1, "")
+    assert "output y: 1 of 11 values differ by more than" in out
+    assert "at [3] expected" in out
+    assert _run(capsys, "parity", url, "half_plus_two", "--reference", str(path), "--atol", "0.3")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["half_plus_two", "--version", "9"],
+        ["half_plus_two", "--label", "nope"],
+        ["half_plus_two", "--rtol", "x"],
+    ],
+)
+def test_parity_could_not_compare(capsys: Captured, url: str, golden: Path, arguments: list[str]) -> None:
+    """No verdict exits with 2, which is neither equal nor different."""
+    code, out, err = _run(capsys, "parity", url, *arguments, "--reference", str(golden))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+def test_parity_without_reference_or_server(
+    capsys: Captured, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Path, free_port: int
+) -> None:
+    """A missing reference (by default models/MODEL), a missing label file and an unreachable server exit with 2."""
+    monkeypatch.chdir(tmp_path)
+    code, _, err = _run(capsys, "parity", url, "half_plus_two")
+    assert code == 2
+    assert "models/half_plus_two" in err
+    assert _run(capsys, "parity", url, "half_plus_two", "--reference", str(golden), "--labels", "none.npy")[0] == 2
+    scheme = url.partition(":")[0]
+    assert _run(capsys, "parity", f"{scheme}://127.0.0.1:{free_port}", "m", "--reference", str(golden))[0] == 2
+
+
+@pytest.mark.parametrize("command", ["predict", "status", "metadata", "parity"])
+def test_help(capsys: Captured, command: str) -> None:
+    """--help of each command tells its options and exits with 0."""
+    code, out, _ = _run(capsys, command, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: tfbundle {command} ")
+    assert "--timeout" in out
+    assert "--json" in out
