@@ -27,7 +27,7 @@ def save_half_plus(folder: Path, addend: float = 2.0) -> Path:
             self.a = tf.Variable(0.5)
             self.b = tf.Variable(addend)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def predict(self, x: Any) -> Any:
             return {"y": self.a * x + self.b}
 
@@ -44,11 +44,11 @@ def save_two_inputs(folder: Path) -> Path:
         def __init__(self) -> None:
             self.w = tf.Variable([[1.0], [2.0], [3.0]])
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @tf.function
         def both(self, a: Any, b: Any) -> Any:
             return {"sum": a + b, "product": tf.matmul(a, self.w)}
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @tf.function
         def only_sum(self, a: Any, b: Any) -> Any:
             return {"sum": a + b}
 
@@ -67,7 +67,7 @@ def save_strings(folder: Path) -> Path:
     tf = _tensorflow()
 
     class Strings(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
         def predict(self, text: Any) -> Any:
             return {
                 "upper": tf.strings.upper(text),
@@ -106,7 +106,7 @@ def save_slow(folder: Path, *, rounds: int = 60) -> Path:
     tf = _tensorflow()
 
     class Slow(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def predict(self, x: Any) -> Any:
             matrix = tf.eye(700) + tf.reduce_sum(x) * 0.0
             for _ in tf.range(rounds):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .dtypes import DType
 from .json_reader import read_elements
-from .json_tensor import flatten, has_json_form, shape_of
+from .json_tensor import MAX_RANK, flatten, has_json_form, shape_of
 
 #: Below this many bytes there is nothing to gain.
 MIN_BYTES = 1 << 18
@@ -47,8 +47,11 @@ def read_single_output(body: bytes, dtype: DType) -> NDArray[Any] | None:
     code = _code(dtype)
     if len(body) < MIN_BYTES or head is None or tail is None or not code:
         return None
+    depth = head[1].count(b"[")
+    if depth >= MAX_RANK:
+        return None
     start, stop = head.start(1), tail.start()
-    cut_behind = re.compile(rb"(?:\]\s*){%d}," % head[1].count(b"["))
+    cut_behind = re.compile(rb"(?:\]\s*){%d}," % depth)
     try:
         return _read_list(body, start, stop, cut_behind, code, dtype)
     except struct.error:
@@ -69,16 +72,16 @@ def _read_list(
     parts: list[NDArray[Any]] = []
     rows = 0
     inner: list[int] | None = None
+    whole = memoryview(body)
     while at < stop:
         cut = cut_behind.search(body, at + _PIECE_BYTES, stop)
         end = cut.end() - 1 if cut else stop
-        piece = body[at:end]
-        at = end + 1
-        if b"r" in piece or b"l" in piece:  # true or false, which struct would take for numbers
+        if body.find(b"r", at, end) >= 0 or body.find(b"l", at, end) >= 0:  # true or false: numbers to struct
             return None
-        elements = read_elements(piece)
+        elements = read_elements(whole[at:end])
         if not elements:
             return None
+        at = end + 1
         if inner is None:
             inner = shape_of(elements)[1:]
         packed = _pack(elements, [len(elements), *inner], code)

@@ -204,13 +204,13 @@ def to_float(digits: bytes | str) -> float:
 _RUN_DECODER = json.JSONDecoder(parse_int=to_int, parse_float=to_float)
 
 
-def read_elements(text: bytes) -> list[Any] | None:
+def read_elements(text: bytes | memoryview) -> list[Any] | None:
     """Read the text between the brackets of a list of numbers, or of lists of them, at once.
 
     Returns:
         The elements; None where a reader that knows RapidJSON's rules must decide.
     """
-    listed = b"[%b]" % text
+    listed = b"".join((b"[", text, b"]"))
     try:
         values: list[Any] = orjson.loads(listed)
     except orjson.JSONDecodeError:

@@ -30,8 +30,8 @@ from .dtypes import DType
 from .errors import InvalidArgument, Unimplemented
 from .json_dump import dump
 
-#: numpy 1 stops here, numpy 2 at 64, TensorFlow at 254.
-MAX_RANK = 32
+#: numpy 1 stops at 32, and rows need one more for the batch; numpy 2 stops at 64, TensorFlow at 254.
+MAX_RANK = 31
 
 _TYPE_NAMES: dict[type, str] = {
     type(None): "Null",
@@ -211,9 +211,12 @@ def read_base64(value: dict[str, Any]) -> bytes:
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {dump(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split())
-    padding = "" if text.endswith("=") else "=" * (-len(text) % 4)
+    if not text.endswith("="):
+        text += "=" * (-len(text) % 4)
     try:
-        return base64.b64decode(text + padding, validate=True)
+        if len(text) % 4:  # Python 3.10 would overlook one "=" too many
+            raise ValueError
+        return base64.b64decode(text, validate=True)
     except ValueError:
         raise InvalidArgument("Unable to base64 decode") from None
 

@@ -20,6 +20,9 @@ from tfbundle_serving.apis.errors import InvalidArgument
 
 from .schema import read_text
 
+#: Rows in a batch at most, unless the file says otherwise.
+_MAX_BATCH_SIZE = 1000
+
 
 def _cpus() -> int:
     return os.cpu_count() or 1
@@ -41,7 +44,7 @@ class BatchingParameters:
         max_execution_batch_size: Rows that run at once where requests are split; as a rule max_batch_size.
     """
 
-    max_batch_size: int = 1000
+    max_batch_size: int = _MAX_BATCH_SIZE
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
     num_batch_threads: int = field(default_factory=_cpus)
@@ -49,7 +52,7 @@ class BatchingParameters:
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     enable_large_batch_splitting: bool = False
-    max_execution_batch_size: int = 1000
+    max_execution_batch_size: int = _MAX_BATCH_SIZE
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be meant.
@@ -92,7 +95,7 @@ def read_batching(path: Path) -> BatchingParameters:
     parsed: Any = read_text(path, "BatchingParameters")
     given = {name: getattr(parsed, name).value for name in _WRAPPED if parsed.HasField(name)}
     if "max_execution_batch_size" not in given:
-        given["max_execution_batch_size"] = given.get("max_batch_size", BatchingParameters.max_batch_size)
+        given["max_execution_batch_size"] = given.get("max_batch_size", _MAX_BATCH_SIZE)
     return BatchingParameters(
         **given,
         allowed_batch_sizes=tuple(parsed.allowed_batch_sizes),

@@ -16,7 +16,6 @@ tensorflow_serving/model_servers/server_core.cc.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -116,7 +115,7 @@ def check_models(models: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
     for model in models:
         if model.name in checked:
             raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
-        if not (os.path.isabs(model.base_path) or _URI.match(model.base_path)):
+        if not (Path(model.base_path).is_absolute() or _URI.match(model.base_path)):
             raise InvalidArgument(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )

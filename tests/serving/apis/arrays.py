@@ -12,6 +12,21 @@ from tfbundle_serving.apis.dtypes import DType
 
 #: Every dtype with a numpy form.
 EVERY_DTYPE = [dtype for dtype in dtypes.BY_NUMBER.values() if dtype.numpy_name]
+#: What the REST API carries, and what it does not.
+WITH_JSON_FORM = [
+    dtypes.FLOAT,
+    dtypes.DOUBLE,
+    dtypes.INT8,
+    dtypes.INT16,
+    dtypes.INT32,
+    dtypes.INT64,
+    dtypes.UINT8,
+    dtypes.UINT32,
+    dtypes.UINT64,
+    dtypes.BOOL,
+    dtypes.STRING,
+]
+WITHOUT_JSON_FORM = [dtypes.HALF, dtypes.BFLOAT16, dtypes.UINT16, dtypes.COMPLEX64, dtypes.COMPLEX128]
 STRINGS = [b"", b"plain", "Grüße".encode(), b"\x00\xff\x80 not UTF-8", b'quo"te\\ \n', b"x" * 300]
 
 

@@ -91,12 +91,12 @@ def test_damaged_documents(document: Any, data: st.DataObject) -> None:
 
 @given(documents)
 def test_both_readers_agree(document: Any) -> None:
-    """orjson's way and the slow reader's way through one body end at the same document."""
+    """The fast way and the slow reader's way through one body end at the same document."""
     body = json.dumps(document).encode()
     assert repr(parse(body)) == repr(json_reader.read(body))
 
 
-@given(st.text(max_size=20).filter(lambda text: text.isprintable() or True))
+@given(st.text(max_size=20))
 def test_any_text_survives(text: str) -> None:
     """Any string that JSON can hold comes back from both readers."""
     with contextlib.suppress(UnicodeEncodeError):
@@ -135,18 +135,22 @@ def test_any_value_can_be_shown(value: Any) -> None:
         assert json.loads(text) == value
 
 
-@pytest.mark.parametrize("repeats", [1_000, 4_000])
-def test_hostile_bodies_are_read_in_linear_time(repeats: int) -> None:
-    """Bodies that make a careless reader go back again and again are refused, or read, at once."""
+@pytest.mark.timeout(30)
+def test_hostile_bodies_do_not_take_long() -> None:
+    """Bodies that make a careless reader go back again and again are refused in a time that grows with their length."""
+    repeats = 200_000
     for body in (
         b'{"inputs": [' + b"1, " * repeats + b"x]}",
         b'{"inputs": [' + b"1 1, " * repeats,
         b'{"inputs": "' + b"\\u0041" * repeats + b"\xff",
         b'{"outputs": [' + b"]  " * repeats + b"]}",
+        b'{"outputs": [' + b"[" * repeats + b"]" * repeats + b"x]}",
         b'{"a' + b'":"' * repeats + b'"}',
     ):
-        with pytest.raises((InvalidArgument, DecodeError)):
+        with pytest.raises(InvalidArgument):
             parse(body)
+        with pytest.raises(DecodeError):
+            read_outputs(body, Signature({}, {"a": TensorSpec(dtypes.FLOAT, None)}))
 
 
 def test_numbers_too_long_for_an_int_are_read() -> None:

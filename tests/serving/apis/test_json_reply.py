@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.serving.apis.arrays import STRINGS, array_of, same_bits
-from tests.serving.apis.test_json_write_inputs import WITH_JSON_FORM, WITHOUT_JSON_FORM
+from tests.serving.apis.arrays import STRINGS, WITH_JSON_FORM, WITHOUT_JSON_FORM, array_of, same_bits
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.dtypes import DType
 from tfbundle_serving.apis.errors import DecodeError, InvalidArgument
@@ -136,7 +135,7 @@ def test_every_bit_arrives(dtype: DType, shape: tuple[int, ...], rows: bool, suf
 def test_replies_of_tensorflow_serving_are_read() -> None:
     """The white space that TensorFlow Serving writes, and its way with floats, do not matter."""
     row = b'{\n    "predictions": [[2.5, 3e-05], [9e+06, NaN]\n    ]\n}'
-    columns = b'{\n    "outputs": [\n        [\n            2.5,\n            3e-05\n        ],\n        [\n            9e+06,\n            NaN\n        ]\n    ]\n}'
+    columns = row.replace(b"predictions", b"outputs").replace(b", ", b",\n            ").replace(b"[", b"[\n        ")
     for body in (row, columns):
         array = read_outputs(body, signature((None, 2), y=FLOAT))["y"]
         np.testing.assert_array_equal(array, np.array([[2.5, 3e-5], [9e6, np.nan]], np.float32))
@@ -144,9 +143,16 @@ def test_replies_of_tensorflow_serving_are_read() -> None:
 
 def test_empty_outputs_have_the_signatures_inner_shape() -> None:
     """[] becomes an array whose rows would have had the signature's shape; what that leaves open is 0."""
-    for shape, expected in (((None, 10), (0, 10)), ((None, None, 3), (0, 0, 3)), (None, (0,)), ((None,), (0,))):
+    cases: list[tuple[Shape, list[int]]] = [
+        ((None, 10), [0, 10]),
+        ((None, None, 3), [0, 0, 3]),
+        (None, [0]),
+        ((None,), [0]),
+    ]
+    for shape, expected in cases:
         array = read_outputs(b'{"predictions": []}', signature(shape, y=FLOAT))["y"]
-        assert (array.shape, array.dtype) == (expected, np.float32)
+        assert list(array.shape) == expected
+        assert array.dtype == np.float32
     read = read_outputs(b'{"predictions": []}', signature((None, 2), y=FLOAT, z=dtypes.STRING))
     assert {name: array.shape for name, array in read.items()} == {"y": (0, 2), "z": (0, 2)}
 
@@ -160,7 +166,9 @@ def large(dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]:
     return array.reshape(shape)
 
 
-@pytest.mark.parametrize("dtype", WITH_JSON_FORM[:-2], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize(
+    "dtype", [each for each in WITH_JSON_FORM if each not in (dtypes.BOOL, dtypes.STRING)], ids=lambda dtype: dtype.name
+)
 @pytest.mark.parametrize("shape", [(200_000,), (100_000, 2), (2, 100_000), (200, 10, 50, 2)], ids=str)
 def test_long_replies_are_read_in_pieces(dtype: DType, shape: tuple[int, ...]) -> None:
     """A long reply of numbers is cut and read in pieces, whatever its shape and white space, to the last bit."""
@@ -241,7 +249,7 @@ def test_other_replies_are_refused(case: str) -> None:
     """A reply that is not one of this signature is a DecodeError which names the output."""
     body, outputs, text = WRONG[case]
     with pytest.raises(DecodeError) as caught:
-        read_outputs(body, signature(**outputs))
+        read_outputs(body, signature(None, **outputs))
     assert text in str(caught.value)
 
 

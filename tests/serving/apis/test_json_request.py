@@ -263,7 +263,7 @@ BODIES: dict[str, tuple[bytes, list[str], str]] = {
     "too deep": (
         b'{"inputs": ' + b"[" * 5000 + b"1" + b"]" * 5000 + b"}",
         ["x"],
-        "Encountered list nested 5000 levels deep, expected at most 32",
+        "Encountered list nested 5000 levels deep, expected at most 31",
     ),
 }
 

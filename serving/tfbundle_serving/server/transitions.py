@@ -1,0 +1,64 @@
+"""What to do next with the versions of one model: a pure function of their states.
+
+Availability before thrift: a new version is loaded before an old one is unloaded, so that the model keeps answering.
+Same snapshot, same answer; nothing here does any I/O.
+
+Source: tensorflow_serving/core/availability_preserving_policy.cc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tfbundle_serving.apis.model_status import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSnapshot:
+    """One version at one moment.
+
+    Attributes:
+        version: Its number.
+        state: Its state.
+        is_aspired: Whether it should be served.
+        is_due: In START or LOADING: whether a load (or the next attempt) may begin now.
+    """
+
+    version: int
+    state: State
+    is_aspired: bool
+    is_due: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What to do now.
+
+    Attributes:
+        load: Versions to load, the most wanted first.
+        unload: Versions to unload, lowest first.
+        forget: Versions that are no longer wanted and hold nothing: they just end.
+    """
+
+    load: tuple[int, ...] = ()
+    unload: tuple[int, ...] = ()
+    forget: tuple[int, ...] = ()
+
+
+def next_steps(versions: Iterable[VersionSnapshot]) -> Steps:
+    """Decide what to do with the versions of one model.
+
+    New versions are loaded, highest first. A version that is no longer aspired is unloaded when an aspired one is
+    AVAILABLE, or none is aspired, or a higher un-aspired version is AVAILABLE as well.
+    """
+    known = sorted(versions, key=lambda each: each.version)
+    waiting = [each for each in known if each.state in (State.START, State.LOADING)]
+    ready = [each for each in known if each.state is State.AVAILABLE]
+    unwanted = [each.version for each in ready if not each.is_aspired]
+    is_replaced = any(each.is_aspired for each in ready) or not any(each.is_aspired for each in known)
+    return Steps(
+        load=tuple(each.version for each in reversed(waiting) if each.is_aspired and each.is_due),
+        unload=tuple(unwanted if is_replaced else unwanted[:-1]),
+        forget=tuple(each.version for each in waiting if not each.is_aspired and each.is_due),
+    )
