@@ -22,7 +22,7 @@ def save_half_plus(folder: Path, addend: float = 2.0) -> Path:
     """Save y = x / 2 + addend for float32 x of shape (?,)."""
     tf = _tensorflow()
 
-    class HalfPlus(tf.Module):  # type: ignore[misc]
+    class HalfPlus(tf.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             self.a = tf.Variable(0.5)
             self.b = tf.Variable(addend)
@@ -40,7 +40,7 @@ def save_two_inputs(folder: Path) -> Path:
     """Save sum = a + b and product = a @ w for float32 a and b of shape (?, 3); also a signature `only_sum`."""
     tf = _tensorflow()
 
-    class TwoInputs(tf.Module):  # type: ignore[misc]
+    class TwoInputs(tf.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             self.w = tf.Variable([[1.0], [2.0], [3.0]])
 
@@ -66,7 +66,7 @@ def save_strings(folder: Path) -> Path:
     """Save upper = upper case, length = byte count and raw_bytes = the same, for string text of shape (?,)."""
     tf = _tensorflow()
 
-    class Strings(tf.Module):  # type: ignore[misc]
+    class Strings(tf.Module):  # type: ignore[misc, name-defined]
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
         def predict(self, text: Any) -> Any:
             return {
@@ -105,7 +105,7 @@ def save_slow(folder: Path, *, rounds: int = 60) -> Path:
     """Save y = x after work that takes about a second on one core: products of 700 x 700 matrices."""
     tf = _tensorflow()
 
-    class Slow(tf.Module):  # type: ignore[misc]
+    class Slow(tf.Module):  # type: ignore[misc, name-defined]
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def predict(self, x: Any) -> Any:
             matrix = tf.eye(700) + tf.reduce_sum(x) * 0.0

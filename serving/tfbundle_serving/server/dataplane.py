@@ -1,0 +1,146 @@
+"""What requests mean, whatever protocol brought them: one object behind gRPC and REST.
+
+It takes and gives numpy arrays and raises `apis.errors`; the protocol files translate.
+
+Source: tensorflow_serving/servables/tensorflow/predict_impl.cc, get_model_metadata_impl.cc;
+tensorflow_serving/model_servers/get_model_status_impl.cc.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from tfbundle_serving.apis.errors import InvalidArgument, NotFound
+from tfbundle_serving.apis.model_metadata import SIGNATURE_DEF_FIELD, MetadataRequest, ModelMetadata
+from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.model_status import VersionStatus
+from tfbundle_serving.apis.predict import Arrays, PredictRequest, PredictResponse
+
+from .live_version import LiveVersion
+from .manager import Manager
+from .metrics import Metrics
+from .predict_plan import check_inputs, choose_outputs, find_signature
+from .runner import Run, Runner
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DataPlane:
+    """Answers requests from the versions that the manager has loaded.
+
+    Args:
+        manager: Owns the versions.
+        runner: Runs them.
+        metrics: Counts.
+        check_method_names: Whether Predict refuses signatures with a foreign method_name.
+    """
+
+    def __init__(
+        self, manager: Manager, runner: Runner, metrics: Metrics, *, check_method_names: bool = False
+    ) -> None:
+        self._manager = manager
+        self._runner = runner
+        self._check_method_names = check_method_names
+        self.metrics = metrics
+
+    async def predict(self, request: PredictRequest, timeout_s: float | None = None) -> PredictResponse:
+        """Run a signature.
+
+        Args:
+            request: What is asked.
+            timeout_s: Seconds that the model run may take; None means no limit.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        spec = _expect(request.model_spec)
+        with self.hold(spec) as live:
+            return await self.predict_on(live, spec, request.inputs, request.output_filter, timeout_s)
+
+    async def predict_on(
+        self,
+        live: LiveVersion,
+        spec: ModelSpec,
+        inputs: Arrays,
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> PredictResponse:
+        """Run a signature of a version that the caller holds.
+
+        Raises:
+            ApiError: See `predict`.
+        """
+        name = spec.signature_key
+        signature = find_signature(live.servable.signatures, name, check_method=self._check_method_names)
+        check_inputs(signature, inputs.keys())
+        run = Run(name, inputs, choose_outputs(signature, output_filter))
+        begun = time.perf_counter()
+        outputs = await self._runner.run(live, run, timeout_s)
+        self.metrics.runtime_latency.observe((time.perf_counter() - begun) * 1e6, spec.name, "Predict", "TF1")
+        # Never the label, always the version and the signature's full name.
+        return PredictResponse(ModelSpec(spec.name, live.version, None, name), outputs)
+
+    @contextmanager
+    def hold(self, spec: ModelSpec) -> Iterator[LiveVersion]:
+        """Find the version that a request means; it stays loaded for the length of the block.
+
+        Raises:
+            InvalidArgument: The model has no name, or the label is unknown.
+            NotFound: No such version is AVAILABLE.
+        """
+        live = self._manager.route(spec)
+        try:
+            yield live
+        finally:
+            live.release()
+
+    def metadata(self, request: MetadataRequest) -> ModelMetadata:
+        """Give the signatures of a version.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        spec = _expect(request.model_spec)
+        if not request.metadata_fields:
+            raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_fields:
+            if name != SIGNATURE_DEF_FIELD:
+                raise InvalidArgument(f"Metadata field {name} is not supported")
+        with self.hold(spec) as live:
+            return ModelMetadata(spec.name, live.version, live.servable.signatures)
+
+    def status(self, spec: ModelSpec | None) -> list[VersionStatus]:
+        """Give the state of a model's versions, highest first; a label is looked past, as in TensorFlow Serving.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        spec = _expect(spec)
+        statuses = self._manager.status(spec.name)
+        if not statuses:
+            raise NotFound(f"Could not find any versions of model {spec.name}", model=spec.name)
+        if spec.version is not None:
+            statuses = [each for each in statuses if each.version == spec.version]
+            if not statuses:
+                raise NotFound(f"Could not find version {spec.version} of model {spec.name}", model=spec.name)
+        return statuses
+
+    def models(self) -> dict[str, list[VersionStatus]]:
+        """Give the state of every model's versions, which TensorFlow Serving cannot."""
+        return {name: self._manager.status(name) for name in self._manager.models()}
+
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do a protocol's heavy work, such as reading megabytes of JSON, on a worker thread."""
+        return await self._runner.aside(function, *args, **kwargs)
+
+
+def _expect(spec: ModelSpec | None) -> ModelSpec:
+    if spec is None:
+        raise InvalidArgument("Missing ModelSpec")
+    if not spec.name:
+        raise InvalidArgument("ModelSpec has no name specified.")
+    return spec

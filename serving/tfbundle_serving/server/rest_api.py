@@ -1,0 +1,202 @@
+"""The REST API as an ASGI application.
+
+Small bodies are read and written on the event loop, so that a request makes one hop, to the model and back; large ones
+on a worker thread.
+
+Source: tensorflow_serving/model_servers/http_server.cc, http_rest_api_handler.cc; errors outside /v1 are libevent's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from tfbundle_serving.apis import json_document, json_reply, json_request
+from tfbundle_serving.apis.errors import ApiError, Internal, InvalidArgument, Unimplemented
+from tfbundle_serving.apis.model_metadata import MetadataRequest, metadata_to_json
+from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.model_status import status_to_json
+from tfbundle_serving.config.monitoring import MonitoringConfig
+
+from .dataplane import DataPlane
+from .rest_body import Disconnected, collect, inflate
+from .rest_routes import Action, BadVersion, Route, match
+
+log = logging.getLogger(__name__)
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: JSON of more bytes than this is read and written on a worker thread; below it the way there costs more.
+_ASIDE_BYTES = 1 << 15
+
+_JSON = (b"content-type", b"application/json")
+_HTML = (b"content-type", b"text/html")
+_TEXT = (b"content-type", b"text/plain")
+_CORS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+)
+#: What libevent lets through; everything else it answers itself.
+_METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_HTML_TITLES = {404: "Not Found", 417: "Expectation Failed", 501: "Not Implemented"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
+
+
+class RestApi:
+    """Translates between HTTP and the data plane.
+
+    Args:
+        plane: Answers.
+        timeout_s: Time limit of a model run; None means none.
+        cors: Whether any web page may call.
+        monitoring: Whether and where metrics are shown.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        *,
+        timeout_s: float | None = 30.0,
+        cors: bool = False,
+        monitoring: MonitoringConfig | None = None,
+    ) -> None:
+        self._plane = plane
+        self._timeout_s = timeout_s
+        self._cors = cors
+        self._monitoring = monitoring or MonitoringConfig()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            reply = await self._answer(scope, receive)
+        except Disconnected:
+            return
+        headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        method, path = scope["method"], _path(scope)
+        if method not in _METHODS:
+            return _page(501)
+        headers = dict(scope["headers"])
+        if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+            return _page(417)
+        if self._monitoring.enable and scope["raw_path"].decode("latin-1") == self._monitoring.path:
+            return self._metrics(path)
+        if path[:4].lower() != "/v1/":
+            return _page(404)
+        if method == "OPTIONS":
+            origin = headers.get(b"origin", b"")
+            is_web = b"http://" in origin or b"https://" in origin
+            return self._with_cors(Reply(200 if is_web else 400, b"", ()))
+        return self._with_cors(await self._answer_api(method, path, headers, receive))
+
+    def _with_cors(self, reply: Reply) -> Reply:
+        return Reply(reply.status, reply.body, (*reply.headers, *_CORS)) if self._cors else reply
+
+    async def _answer_api(self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
+        begun = time.perf_counter()
+        route = None
+        status = "OK"
+        try:
+            route = match(method, path)
+            body = b""
+            if method == "POST":
+                body = await collect(receive)
+                if b"gzip" in headers.get(b"content-encoding", b""):
+                    body = await self._plane.aside(inflate, body)
+            reply = Reply(200, await self._act(route, body))
+        except ApiError as error:
+            status = error.status_name
+            text = b"" if isinstance(error, BadVersion) else json_reply.write_error(error.message)
+            reply = Reply(error.http_status, text)
+        except Disconnected:
+            raise
+        except Exception as error:  # the outermost place: logged once, answered as our fault
+            log.exception("%s %s failed", method, path)
+            status = Internal("").status_name
+            reply = Reply(Internal.http_status, json_reply.write_error(f"{type(error).__name__}: {error}"))
+        model = route.spec.name if route else ""
+        self._plane.metrics.requests.add(model, status)
+        if status == "OK":
+            api = route.action.value if route and method == "POST" else ""
+            self._plane.metrics.request_latency.observe((time.perf_counter() - begun) * 1e6, model, api, "REST")
+        return reply
+
+    async def _act(self, route: Route, body: bytes) -> bytes:
+        spec = route.spec
+        if route.action is Action.PREDICT:
+            return await self._predict(spec, body)
+        if route.action is Action.STATUS:
+            return json_reply.write_json(status_to_json(self._plane.status(spec)))
+        if route.action is Action.METADATA:
+            return json_reply.write_json(metadata_to_json(self._plane.metadata(MetadataRequest(spec))))
+        if route.action is Action.LIST:
+            models = self._plane.models()
+            listed = [{"name": name, **status_to_json(statuses)} for name, statuses in models.items()]
+            return json_reply.write_json({"models": listed})
+        raise Unimplemented(f"{route.action.value} is not supported by this server")
+
+    async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+        """Answer a predict request; the order of the checks is TensorFlow Serving's."""
+        size = len(body)
+        document = await self._work(size, json_document.parse, body)
+        name = json_request.signature_name(document)
+        wanted = ModelSpec(spec.name, spec.version, spec.label, name)
+        with self._plane.hold(wanted) as live:
+            signature = live.servable.signatures.get(wanted.signature_key)
+            if signature is None:
+                raise InvalidArgument(
+                    f'Serving signature name: "{wanted.signature_key}" not found in signature def', model=spec.name
+                )
+            inputs, is_rows = await self._work(size, json_request.read_inputs, document, signature, name)
+            response = await self._plane.predict_on(live, wanted, inputs, (), self._timeout_s)
+        outputs = response.outputs
+        # A number takes some eight characters in JSON.
+        size = 8 * sum(array.size for array in outputs.values())
+        return await self._work(size, partial(json_reply.write_outputs, rows=is_rows), outputs)
+
+    async def _work(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if size > _ASIDE_BYTES:
+            return await self._plane.aside(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _metrics(self, path: str) -> Reply:
+        if path != self._monitoring.path:
+            text = f"Unexpected path: {path}. Should be {self._monitoring.path}"
+            return Reply(400, text.encode("utf-8", "replace"), (_TEXT,))
+        return Reply(200, self._plane.metrics.show(), (_TEXT,))
+
+
+def _path(scope: Scope) -> str:
+    """Give path and query as they stand on the wire: TensorFlow Serving matches both together, undecoded."""
+    query = scope["query_string"]
+    raw = scope["raw_path"] + (b"?" + query if query else b"")
+    return str(raw, "utf-8", "surrogateescape")
+
+
+def _page(status: int) -> Reply:
+    """Write the kind of page with which libevent answers what it does not pass on."""
+    title = _HTML_TITLES[status]
+    body = f"<HTML><HEAD>\n<TITLE>{status} {title}</TITLE>\n</HEAD><BODY>\n<H1>{title}</H1>\n</BODY></HTML>\n"
+    return Reply(status, body.encode(), (_HTML, (b"connection", b"close")))
