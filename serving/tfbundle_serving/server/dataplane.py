@@ -39,9 +39,7 @@ class DataPlane:
         check_method_names: Whether Predict refuses signatures with a foreign method_name.
     """
 
-    def __init__(
-        self, manager: Manager, runner: Runner, metrics: Metrics, *, check_method_names: bool = False
-    ) -> None:
+    def __init__(self, manager: Manager, runner: Runner, metrics: Metrics, *, check_method_names: bool = False) -> None:
         self._manager = manager
         self._runner = runner
         self._check_method_names = check_method_names

@@ -117,7 +117,7 @@ LATER: tuple[Later, ...] = (
     Later("version", Kind.BOOL, False),
 )
 
-_KNOWN: dict[str, Flag | Later] = {flag.name: flag for flag in (*FLAGS, *LATER)}
+_KNOWN: dict[str, Flag | Later] = {flag.name: flag for flag in FLAGS} | {flag.name: flag for flag in LATER}
 _BOOLS = {"": True, "true": True, "1": True, "false": False, "0": False}
 
 

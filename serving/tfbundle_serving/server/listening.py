@@ -13,7 +13,7 @@ from tfbundle_serving.apis.errors import BundleError
 BACKLOG = 2048
 
 
-class PortUnavailable(BundleError):
+class PortUnavailableError(BundleError):
     """A port cannot be listened on."""
 
 
@@ -26,7 +26,7 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         flag: The flag that chooses another port; the message names it.
 
     Raises:
-        PortUnavailable: The port is in use, or the address is not this machine's.
+        PortUnavailableError: The port is in use, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -36,7 +36,7 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortUnavailable(
+        raise PortUnavailableError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --{flag}=PORT"
         ) from error
     return listener

@@ -2,9 +2,9 @@
 
     START -> LOADING -> AVAILABLE -> UNLOADING -> END
 
-AVAILABLE is published once requests can reach the version, UNLOADING before they no longer can. A version that cannot be
-loaded ends with its error and keeps it. What to do is decided in `transitions`; this module does it, on worker threads,
-so that a version that takes long or fails again and again never holds up another.
+AVAILABLE is published once requests can reach the version, UNLOADING before they no longer can. A version that cannot
+be loaded ends with its error and keeps it. What to do is decided in `transitions`; this module does it, on worker
+threads, so that a version that takes long or fails again and again never holds up another.
 
 Source: tensorflow_serving/core/basic_manager.cc, aspired_versions_manager.cc, loader_harness.cc.
 """

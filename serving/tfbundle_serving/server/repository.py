@@ -166,7 +166,10 @@ class Repository:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._interval_s):
-            try:
-                self.look_once()
-            except Exception:  # the next look may succeed, and without looks there are no more versions
-                log.exception("looking at the base paths failed")
+            self._look_safely()
+
+    def _look_safely(self) -> None:
+        try:
+            self.look_once()
+        except Exception:  # the next look may succeed, and without looks there are no more versions
+            log.exception("looking at the base paths failed")

@@ -23,7 +23,7 @@ from tfbundle_serving.apis.model_status import status_to_json
 from tfbundle_serving.config.monitoring import MonitoringConfig
 
 from .dataplane import DataPlane
-from .rest_body import Disconnected, collect, inflate
+from .rest_body import DisconnectedError, collect, inflate
 from .rest_routes import Action, BadVersion, Route, match
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class RestApi:
             return
         try:
             reply = await self._answer(scope, receive)
-        except Disconnected:
+        except DisconnectedError:
             return
         headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -130,7 +130,7 @@ class RestApi:
             status = error.status_name
             text = b"" if isinstance(error, BadVersion) else json_reply.write_error(error.message)
             reply = Reply(error.http_status, text)
-        except Disconnected:
+        except DisconnectedError:
             raise
         except Exception as error:  # the outermost place: logged once, answered as our fault
             log.exception("%s %s failed", method, path)

@@ -15,7 +15,7 @@ MAX_INFLATED_BYTES = 100 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """The client left before it had sent everything."""
 
 
@@ -23,7 +23,7 @@ async def collect(receive: Callable[[], Awaitable[Any]]) -> bytes:
     """Receive a whole body.
 
     Raises:
-        Disconnected: It did not come.
+        DisconnectedError: It did not come.
     """
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
@@ -34,7 +34,7 @@ async def collect(receive: Callable[[], Awaitable[Any]]) -> bytes:
         if not message.get("more_body"):
             return b"".join(chunks)
         message = await receive()
-    raise Disconnected
+    raise DisconnectedError
 
 
 def inflate(body: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Between the event loop and the model: where a request waits for its run.
 
-The loop hands a run to a worker thread and goes on with other requests; TensorFlow gives the interpreter lock away while
-it computes. A runner that joins requests into batches takes this one's place without anybody else noticing.
+The loop hands a run to a worker thread and goes on with other requests; TensorFlow gives the interpreter lock away
+while it computes. A runner that joins requests into batches takes this one's place without anybody else noticing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from numpy.typing import NDArray
 from tfbundle_serving.apis.predict import Arrays
 
 from .live_version import LiveVersion
+
+#: A run that takes less than this takes less than the way to a worker thread and back, which two threads that want one
+#: interpreter lock make long: then it runs on the event loop. Measured with a small dense model, 64 in flight over REST:
+#: @@ requests a second instead of @@.
+_INLINE_S = 0.0005
+#: A larger request than those that a version is known to be quick with goes to a worker thread all the same.
+_INLINE_BYTES = 1 << 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +63,8 @@ class Runner:
         Raises:
             ApiError: What the servable raises.
         """
+        if live.servable.recent_s < _INLINE_S and _size(run.inputs) <= _INLINE_BYTES:
+            return live.servable.run(run.signature, run.inputs, run.outputs, timeout_s)
         live.hold_again()
 
         def let_go(_: Future[Any]) -> None:
@@ -72,3 +81,7 @@ class Runner:
     def stop(self) -> None:
         """End the threads; runs that have not begun are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _size(inputs: Arrays) -> int:
+    return sum(array.nbytes for array in inputs.values())

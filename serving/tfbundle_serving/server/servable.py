@@ -42,11 +42,11 @@ from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from .settings import LoadSettings
 
-#: A version whose runs typically take less than this runs in the caller's thread. That saves the way through
+#: A version whose recent runs all took less than this runs in the caller's thread. That saves the way through
 #: TensorFlow's thread pool, but such a run cannot be interrupted: nothing slower may do it.
 _QUICK_S = 0.002
-#: Weight of the newest run in the running mean of run times.
-_NEWEST = 0.1
+#: How fast a slow run is forgotten, with every further run.
+_FORGET = 0.9
 
 
 def _run_options(**values: int) -> Any:
@@ -74,6 +74,7 @@ class Servable:
 
     Attributes:
         signatures: Name to signature, the init pseudo signature included.
+        recent_s: About how long a run takes.
 
     Raises:
         NotFound: There is no saved_model.pb, or no meta graph with these tags in it.
@@ -85,7 +86,8 @@ class Servable:
         self.signatures = _read_signatures(folder, settings.tags)
         self._graph, self._session = _load(folder, settings)
         self._tensors: dict[str, _Tensors] = {}
-        self._typical_s = float("inf")
+        #: Duration of the slowest recent run; older ones count less and less. Infinite before the first.
+        self.recent_s = float("inf")
 
     def run(
         self, signature_name: str, inputs: Arrays, outputs: tuple[str, ...], timeout_s: float | None = None
@@ -112,7 +114,9 @@ class Servable:
         fetches = [tensors.fetches[alias] for alias in outputs]
         begun = time.perf_counter()
         results = self._run(feeds, fetches, timeout_s)
-        self._remember(time.perf_counter() - begun)
+        took_s = time.perf_counter() - begun
+        # Threads may overwrite each other's share, which does no harm to an estimate.
+        self.recent_s = took_s if self.recent_s == float("inf") else max(took_s, _FORGET * self.recent_s)
         return {alias: _as_array(result) for alias, result in zip(outputs, results, strict=True)}
 
     def close(self) -> None:
@@ -127,7 +131,7 @@ class Servable:
     def _run(self, feeds: dict[Any, NDArray[Any]], fetches: list[Any], timeout_s: float | None) -> list[Any]:
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded("Timed out waiting for notification")
-        if self._typical_s < _QUICK_S:
+        if self.recent_s < _QUICK_S:
             return self._call(feeds, fetches, _IN_CALLERS_THREAD)
         if timeout_s is None:
             return self._call(feeds, fetches, None)
@@ -147,11 +151,6 @@ class Servable:
         except tf.errors.OpError as error:
             raise to_api_error(error) from None
         return results
-
-    def _remember(self, took_s: float) -> None:
-        """Keep the running mean; threads may overwrite each other's share, which does no harm to a mean."""
-        known = self._typical_s
-        self._typical_s = took_s if known == float("inf") else (1 - _NEWEST) * known + _NEWEST * took_s
 
     def _resolve(self, signature_name: str) -> _Tensors:
         signature = self.signatures[signature_name]

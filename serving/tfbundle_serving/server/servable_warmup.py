@@ -4,7 +4,8 @@
 
 A record's model and version are ignored, its signature counts. Any failure fails the load.
 
-Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc; tensorflow_serving/apis/prediction_log.proto.
+Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc;
+tensorflow_serving/apis/prediction_log.proto.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def replay(folder: Path, predict: Callable[[PredictRequest], object], *, iterati
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             request = _read(record, path)
-            for _ in range(iterations if request is not None else 0):
-                predict(request)
+            if request is not None:
+                for _ in range(iterations):
+                    predict(request)
             count += 1
             if count > MAX_RECORDS:
                 raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")

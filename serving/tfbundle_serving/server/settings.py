@@ -60,7 +60,8 @@ class LoadSettings:
         """
         if min(self.session_parallelism, self.intra_op_parallelism, self.inter_op_parallelism) > 0:
             raise InvalidArgument(
-                "give --tensorflow_session_parallelism or the two flags for intra and inter op parallelism, not all three"
+                "give --tensorflow_session_parallelism or --tensorflow_intra_op_parallelism and "
+                "--tensorflow_inter_op_parallelism, not all three"
             )
 
 
