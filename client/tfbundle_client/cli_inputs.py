@@ -45,7 +45,12 @@ class Document:
         try:
             return read_inputs(self._body, signature, name)[0]
         except BundleError as error:
-            raise InvalidArgument(f"{self._origin}: {error}", attempts=0) from error
+            wanted = ", ".join(f"{alias} {spec}" for alias, spec in signature.inputs.items())
+            given = self._body.get("inputs")
+            names = f", got {', '.join(given)}" if isinstance(given, dict) else ""
+            raise InvalidArgument(
+                f"{self._origin}: {error} (signature {name} takes {wanted}{names})", attempts=0
+            ) from error
 
 
 #: Inputs ready to send, or to be read with the signature at hand.

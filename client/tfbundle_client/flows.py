@@ -120,8 +120,8 @@ def predict(
 
 def _ask(question: Question, known: ModelMetadata, *, is_pinned: bool) -> Flow[PredictResponse]:
     spec = question.spec
+    signature = find_signature(known, spec.signature_key)
     try:
-        signature = find_signature(known, spec.signature_key)
         _check_outputs(question.outputs, signature)
         inputs = fit_inputs(question.inputs, signature, casting=question.casting)
     except SignatureMismatch as error:
@@ -157,7 +157,10 @@ def find_signature(metadata: ModelMetadata, name: str) -> Signature:
     found = metadata.callable_signatures.get(name)
     if found is None:
         names = ", ".join(sorted(metadata.callable_signatures)) or "none"
-        raise SignatureMismatch(f"there is no such signature; the signatures are {names}")
+        raise SignatureMismatch(
+            f"{metadata.name} version {metadata.version} has no signature {name!r}; the signatures are {names}",
+            attempts=0,
+        )
     return found
 
 

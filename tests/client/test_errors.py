@@ -22,7 +22,8 @@ def _refused(kind: type[ApiError], client: Client, model: str, inputs: Any, **op
     with pytest.raises(ApiError) as caught:
         client.predict(model, inputs, **options)
     assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
+    # What TensorFlow says of a graph has a second line that names the node.
+    assert caught.value.attempts or "\n" not in str(caught.value)
     assert caught.value.model == model
     return caught.value
 
@@ -70,7 +71,7 @@ def test_unknown_model_and_version_of_other_calls(client: Client) -> None:
             "two_inputs",
             {"a": [[1, 2, 3]]},
             {"signature": "nope"},
-            "signature nope: there is no such signature; the signatures are only_sum, serving_default",
+            "has no signature 'nope'; the signatures are only_sum, serving_default",
         ),
         ("two_inputs", {"a": [[1, 2, 3]], "c": [[1, 2, 3]]}, {}, "there is no input 'c': the inputs are a: float32"),
         ("two_inputs", {"a": [[1, 2, 3]]}, {}, "input 'b' is missing"),

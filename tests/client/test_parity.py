@@ -155,7 +155,7 @@ def test_models_that_do_not_batch_are_sent_whole(clients: list[Client], tmp_path
         ("half_plus_two", Golden({"z": _X}, {"y": _X}), {}, r"there is no input 'z'"),
         ("half_plus_two", Golden({"x": _X}, {"z": _X}), {}, r"there is no output 'z'"),
         ("half_plus_two", Golden({"x": _X}, {}), {}, r"holds no inputs or no outputs"),
-        ("half_plus_two", _golden(), {"signature": "nope"}, r"there is no such signature; the signatures are"),
+        ("half_plus_two", _golden(), {"signature": "nope"}, r"has no signature 'nope'; the signatures are"),
         ("half_plus_two", _golden(), {"labels": [1, 2]}, r"labels have shape \(2,\), expected \(23,\)"),
         ("half_plus_two", _golden(), {"labels": [0] * 23, "label_output": "z"}, r"output 'z' predicts no classes"),
         ("half_plus_two", _golden(), {"batch_sizes": [0]}, r"batch sizes are positive"),

@@ -199,9 +199,9 @@ def _verdict(report: ParityReport) -> str:
 
 def _table(report: ParityReport) -> Table:
     table = Table(box=None, header_style="bold")
-    table.add_column("   transport")
-    for heading in ("max abs diff", "max rel diff", "argmax", "accuracy local", "served", "examples/s"):
-        table.add_column(heading, justify="right")
+    table.add_column("   transport", no_wrap=True)
+    for heading in ("max abs", "max rel", "argmax", "acc. local", "acc. served", "examples/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in report.transports:
         agreement = each.argmax_agreement
         table.add_row(

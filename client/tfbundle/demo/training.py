@@ -40,9 +40,8 @@ def build_model() -> Any:
     """Build the untrained CNN."""
     import keras
 
-    keras.utils.set_random_seed(SEED)
     layers = keras.layers
-    model = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((8, 8, 1), name="image"),
             layers.Conv2D(16, 3, padding="same", activation="relu"),
@@ -55,8 +54,6 @@ def build_model() -> Any:
         ],
         name="digits",
     )
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
 
 
 def main() -> None:
@@ -72,7 +69,10 @@ def main() -> None:
     import keras
 
     train_images, train_labels, test_images, test_labels = load_digits()
-    model = keras.models.load_model(options.resume) if options.resume else build_model()
+    keras.utils.set_random_seed(SEED)
+    # Keras cannot go on with the optimizer of an .h5, so the training goes on with a new one.
+    model = keras.models.load_model(options.resume, compile=False) if options.resume else build_model()
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(train_images, train_labels, batch_size=32, epochs=options.epochs, verbose=0)
     probabilities = model.predict(test_images, batch_size=len(test_images), verbose=0)
 

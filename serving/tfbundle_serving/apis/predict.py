@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .errors import DecodeError
 from .model_spec import ModelSpec, decode_model_spec, encode_model_spec
 from .tensor_proto import decode_tensor, tensor_field_chunks
 from .wire import Chunk, Readable, as_text, as_view, fields, length_field, read_map_entry, string_field, view
@@ -71,7 +72,10 @@ def decode_predict_request(data: Readable) -> PredictRequest:
             spec = decode_model_spec(as_view(value, "model_spec"))
         elif number == 2:
             alias, tensor = read_map_entry(as_view(value, "inputs"), "inputs")
-            inputs[alias] = decode_tensor(tensor)
+            try:
+                inputs[alias] = decode_tensor(tensor)
+            except DecodeError as error:  # the words of tensorflow/cc/saved_model/util.cc
+                raise DecodeError(f"tensor parsing error: {alias}") from error
         elif number == 3:
             output_filter.append(as_text(value, "output_filter"))
     return PredictRequest(spec, inputs, output_filter)

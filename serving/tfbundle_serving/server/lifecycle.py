@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, FailedPrecondition, Unknown
 from tfbundle_serving.apis.model_status import State, VersionStatus
@@ -27,6 +28,9 @@ from .runner import Runner
 from .settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+#: Makes a context, such as one that silences stderr.
+Importing = Callable[[], AbstractContextManager[None]]
 
 #: How long requests under way may take to finish once the server is asked to stop.
 GRACE_S = 30.0
@@ -77,13 +81,14 @@ class Server:
         """Give the state of every model's versions."""
         return self._plane.models()
 
-    def start(self, cancelled: threading.Event | None = None) -> None:
+    def start(self, cancelled: threading.Event | None = None, *, importing: Importing = contextlib.nullcontext) -> None:
         """Load the initial models, then listen.
 
         A model whose base path is missing or empty holds nobody up: it is served when it comes.
 
         Args:
             cancelled: Set by another thread, ends the wait for the models.
+            importing: Makes a context inside which TensorFlow is imported.
 
         Raises:
             PortUnavailableError: A port is in use; nothing was loaded.
@@ -93,17 +98,17 @@ class Server:
             StartCancelledError: `cancelled` was set.
         """
         try:
-            self._start(cancelled or threading.Event())
+            self._start(cancelled or threading.Event(), importing)
         except BaseException:
             self.stop(0.0)
             raise
 
-    def _start(self, cancelled: threading.Event) -> None:
+    def _start(self, cancelled: threading.Event, importing: Importing) -> None:
         settings = self.settings
         if settings.models_dir is not None:
             check_models_dir(settings.models_dir)
         rest_socket = self._take_ports()
-        freeze_tensorflow()
+        freeze_tensorflow(importing)
         self._manager.start()
         self._repository.look_once()
         self._repository.start()
@@ -198,14 +203,14 @@ class Server:
             self._manager.set_labels(model.name, model.labels)
 
 
-def freeze_tensorflow() -> None:
-    """Import TensorFlow and take what that made out of the garbage collector's sight.
+def freeze_tensorflow(importing: Importing = contextlib.nullcontext) -> None:
+    """Import TensorFlow, inside the given context, and take what that made out of the garbage collector's sight.
 
     A full collection would walk some 300,000 objects and stop every request for 170 ms. Nothing of a model is frozen,
     so an unloaded version's graph can go.
     """
-    from . import servable  # noqa: F401  # imports TensorFlow
-
+    with importing():
+        from . import servable  # noqa: F401
     gc.collect()
     gc.freeze()
 

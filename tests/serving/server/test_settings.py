@@ -1,0 +1,74 @@
+"""From flags to settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tfbundle_serving.apis.errors import InvalidArgument
+from tfbundle_serving.config.models import ModelConfig
+from tfbundle_serving.server.flags import parse
+from tfbundle_serving.server.settings import ServerSettings, settings_from_flags
+
+
+def settings(*arguments: str) -> ServerSettings:
+    """Read a command line."""
+    return settings_from_flags(parse(arguments))
+
+
+def test_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model by flags; a relative base path is taken from here; REST is off unless asked for."""
+    monkeypatch.chdir(tmp_path)
+    made = settings("--model_name=m", "--model_base_path=models/m")
+    assert made.models == (ModelConfig(name="m", base_path=str(tmp_path / "models/m")),)
+    assert (made.grpc_port, made.rest_port) == (8500, None)
+
+
+def test_ports(tmp_path: Path) -> None:
+    """With a models directory REST is on; 0 is off; auto is what sockets call 0."""
+    assert settings(str(tmp_path)).rest_port == 8501
+    assert settings(str(tmp_path), "--rest_api_port=0", "--port=0").rest_port is None
+    auto = settings(str(tmp_path), "--rest_api_port=auto", "--port=auto")
+    assert (auto.grpc_port, auto.rest_port) == (0, 0)
+
+
+def test_units() -> None:
+    """Milliseconds and microseconds become seconds; 0 and less mean no limit and no wait."""
+    base = "--model_base_path=/m"
+    made = settings(base, "--rest_api_timeout_in_ms=1500", "--load_retry_interval_micros=2500000")
+    assert (made.rest_timeout_s, made.loading.retry_interval_s) == (1.5, 2.5)
+    made = settings(base, "--rest_api_timeout_in_ms=0", "--load_retry_interval_micros=-1")
+    assert (made.rest_timeout_s, made.loading.retry_interval_s) == (None, 0.0)
+
+
+def test_channel_arguments() -> None:
+    """Whole numbers become numbers, everything else stays text."""
+    made = settings("--model_base_path=/m", "--grpc_channel_arguments=grpc.max_concurrent_streams=7,a=b=c")
+    assert made.grpc_options == (("grpc.max_concurrent_streams", 7), ("a", "b=c"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "nothing to serve"),
+        (["models", "--model_base_path=/m"], "--model_base_path"),
+        (["models", "--model_config_file=/c"], "--model_config_file"),
+        (["--model_base_path=/m", "--port=9", "--rest_api_port=9"], "must differ"),
+        (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "--file_system_poll_wait_seconds"),
+        (["--model_base_path=/m", "--grpc_channel_arguments=a"], "--grpc_channel_arguments"),
+        (
+            [
+                "--model_base_path=/m",
+                "--tensorflow_session_parallelism=1",
+                "--tensorflow_intra_op_parallelism=1",
+                "--tensorflow_inter_op_parallelism=1",
+            ],
+            "not all three",
+        ),
+    ],
+)
+def test_contradictions(arguments: list[str], named: str) -> None:
+    """Settings that cannot be meant are refused, naming the flag."""
+    with pytest.raises(InvalidArgument, match=named):
+        settings(*arguments)
