@@ -48,6 +48,7 @@ class Compose:
     """`docker compose` on our file, under a project name of its own, on free ports."""
 
     def __init__(self, profile: str, models: Path) -> None:
+        self.models = models
         self.grpc_port, self.rest_port = _free_port(), _free_port()
         self._command = ["docker", "compose", "--project-name", f"tfbundle-test-{uuid.uuid4().hex[:8]}"]
         self._environment = {
@@ -74,15 +75,6 @@ class Compose:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models directory as the containers see it: `digits`, the model that models.config names, at version 1."""
-    folder = tmp_path_factory.mktemp("models")
-    folder.chmod(0o755)
-    save_half_plus(folder / "digits" / "1")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def image() -> None:
     """The embedded server's image, under its own name and under that of the stand-in."""
     build = ["docker", "build", "-q", "-t", "tfbundle:latest", "-t", STAND_IN, "-f", "docker/Dockerfile", "."]
@@ -91,9 +83,12 @@ def image() -> None:
 
 
 @pytest.fixture(scope="module", params=["embedded", "serving"])
-def compose(request: pytest.FixtureRequest, models: Path) -> Iterator[Compose]:
-    """Each profile in turn, up and healthy."""
+def compose(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """Each profile in turn, up and healthy, over a model `digits`, which models.config names, at version 1."""
     request.getfixturevalue("image")
+    models = tmp_path_factory.mktemp("models")
+    models.chmod(0o755)
+    save_half_plus(models / "digits" / "1")
     project = Compose(request.param, models)
     try:
         project.run("up", "--detach", "--wait", "--wait-timeout", "120")
@@ -110,13 +105,12 @@ def test_the_service_answers_over_both_transports(compose: Compose) -> None:
             np.testing.assert_allclose(result["y"], [2.5, 3.0, 4.5])
 
 
-def test_a_dropped_in_version_takes_over(compose: Compose, models: Path) -> None:
+def test_a_dropped_in_version_takes_over(compose: Compose) -> None:
     """A new version folder in the mounted directory is served without a restart."""
-    number = 1 + max(int(path.name) for path in (models / "digits").iterdir() if path.name.isdigit())
-    staging = save_half_plus(models / "digits" / f"staging-{number}", addend=10.0)
-    staging.rename(models / "digits" / str(number))
+    staging = save_half_plus(compose.models / "digits" / "staging", addend=10.0)
+    staging.rename(compose.models / "digits" / "2")
     with Client(f"grpc://127.0.0.1:{compose.grpc_port}") as client:
-        client.wait_until_available("digits", version=number, timeout=60)
+        client.wait_until_available("digits", version=2, timeout=60)
         np.testing.assert_allclose(client.predict("digits", np.array([1.0], np.float32))["y"], [10.5])
 
 

@@ -53,8 +53,10 @@ def test_an_empty_file_means_no_models(tmp_path: Path) -> None:
     [
         (
             'name: "m" base_path: "/m"',
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-            "ModelServerConfig::model_platform, model name is m",
+            (
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                "ModelServerConfig::model_platform, model name is m"
+            ),
         ),
         ('name: "m" base_path: "/m" model_platform: "torch"', "Model m requests unsupported platform torch"),
         (
@@ -77,7 +79,7 @@ def test_refused(tmp_path: Path, model: str, text: str) -> None:
 def test_a_name_twice() -> None:
     """Two models of one name are refused in TensorFlow Serving's words."""
     model = ModelConfig(name="m", base_path="/m")
-    with pytest.raises(InvalidArgument, match="^Illegal to list model m multiple times in config list$"):
+    with pytest.raises(InvalidArgument, match=r"^Illegal to list model m multiple times in config list$"):
         check_models([model, model])
 
 

@@ -24,7 +24,10 @@ model_config_list {
     }
   }
   config { name: "b" base_path: "/m/b" model_type: TENSORFLOW model_version_policy { all {} } }
-  config { name: "c" base_path: "/m/c" model_platform: "tensorflow" model_version_policy { latest { num_versions: 2 } } }
+  config {
+    name: "c" base_path: "/m/c" model_platform: "tensorflow"
+    model_version_policy { latest { num_versions: 2 } }
+  }
 }
 """
 

@@ -20,19 +20,26 @@ WITH_DEFAULT = Signature(SPECS, SPECS, defaults={"b": b""})
         (
             PLAIN,
             {"a"},
-            "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but required: {b}.",
+            (
+                "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. "
+                "Missing but required: {b}."
+            ),
         ),
         (
             PLAIN,
             {"a", "b", "c"},
-            "input size does not match signature: 3!=2 len({a,b,c}) != len({a,b}). Sent extra: {c}. "
-            "Missing but required: {}.",
+            (
+                "input size does not match signature: 3!=2 len({a,b,c}) != len({a,b}). Sent extra: {c}. "
+                "Missing but required: {}."
+            ),
         ),
         (
             PLAIN,
             {"a", "c"},
-            "Signature input alias: b(feed name: b_feed:0) not found in request and no default value provided. "
-            "Inputs expected to be in the request {a,c}, or default input alias set: ",
+            (
+                "Signature input alias: b(feed name: b_feed:0) not found in request and no default value provided. "
+                "Inputs expected to be in the request {a,c}, or default input alias set: "
+            ),
         ),
         (WITH_DEFAULT, {"a", "c"}, "Inputs contains invalid name. Used request inputs: a, request input: a,c"),
     ],
@@ -79,8 +86,10 @@ def test_wrong_output_filter(names: list[str], text: str) -> None:
             "other",
             True,
             Internal,
-            "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
-            "tensorflow/serving/classify, tensorflow/serving/regress}. Was: mine",
+            (
+                "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+                "tensorflow/serving/classify, tensorflow/serving/regress}. Was: mine"
+            ),
         ),
     ],
 )
