@@ -71,7 +71,8 @@ class _Entry:
             version=self.version,
             state=self.state,
             is_aspired=self.is_aspired,
-            is_due=not self.is_busy and now >= self.retry_at,
+            is_due=now >= self.retry_at,
+            is_busy=self.is_busy,
         )
 
     def status(self) -> VersionStatus:

@@ -22,13 +22,15 @@ class VersionSnapshot:
         version: Its number.
         state: Its state.
         is_aspired: Whether it should be served.
-        is_due: In START or LOADING: whether a load (or the next attempt) may begin now.
+        is_due: In START or LOADING: whether the time for a load (or the next attempt) has come.
+        is_busy: Whether a load is under way, which is left to its end.
     """
 
     version: int
     state: State
     is_aspired: bool
     is_due: bool = True
+    is_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +55,12 @@ def next_steps(versions: Iterable[VersionSnapshot]) -> Steps:
     AVAILABLE, or none is aspired, or a higher un-aspired version is AVAILABLE as well.
     """
     known = sorted(versions, key=lambda each: each.version)
-    waiting = [each for each in known if each.state in (State.START, State.LOADING)]
+    waiting = [each for each in known if each.state in (State.START, State.LOADING) and not each.is_busy]
     ready = [each for each in known if each.state is State.AVAILABLE]
     unwanted = [each.version for each in ready if not each.is_aspired]
     is_replaced = any(each.is_aspired for each in ready) or not any(each.is_aspired for each in known)
     return Steps(
         load=tuple(each.version for each in reversed(waiting) if each.is_aspired and each.is_due),
         unload=tuple(unwanted if is_replaced else unwanted[:-1]),
-        forget=tuple(each.version for each in waiting if not each.is_aspired and each.is_due),
+        forget=tuple(each.version for each in waiting if not each.is_aspired),
     )

@@ -90,7 +90,7 @@ def test_a_time_limit_interrupts(tiny_models: Path) -> None:
     begun = time.monotonic()
     servable.run("serving_default", {"x": x}, ("y",))
     whole_s = time.monotonic() - begun
-    with pytest.raises(DeadlineExceeded, match="^Timed out waiting for notification$"):
+    with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
         servable.run("serving_default", {"x": x}, ("y",), timeout_s=whole_s / 20)
     with pytest.raises(DeadlineExceeded):
         servable.run("serving_default", {"x": x}, ("y",), timeout_s=-1.0)
@@ -144,11 +144,14 @@ def test_closing_gives_the_memory_back(tmp_path: Path) -> None:
     """A hundred megabytes of weights, loaded and closed six times, do not pile up."""
     import tensorflow as tf
 
-    module = tf.Module()
-    module.w = tf.Variable(tf.random.normal([5000, 5000]))
-    module.f = tf.function(lambda x: {"y": x @ module.w}, input_signature=[tf.TensorSpec([None, 5000], name="x")])
-    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.f})
-    del module
+    def save() -> None:
+        module = tf.Module()
+        module.w = tf.Variable(tf.random.normal([5000, 5000]))
+        spec = tf.TensorSpec([None, 5000], name="x")
+        module.f = tf.function(lambda x: {"y": x @ module.w}, input_signature=[spec])
+        tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.f})
+
+    save()
     gc.collect()
 
     def load_run_close() -> float:

@@ -10,10 +10,16 @@ from tfbundle_serving.server.transitions import Steps, VersionSnapshot, next_ste
 START, LOADING, AVAILABLE, UNLOADING, END = State.START, State.LOADING, State.AVAILABLE, State.UNLOADING, State.END
 
 
-def snapshots(*versions: tuple[int, State, bool] | tuple[int, State, bool, bool]) -> list[VersionSnapshot]:
-    """Write versions as (number, state, is_aspired[, is_due])."""
+def snapshots(*versions: tuple[int, State, bool] | tuple[int, State, bool, str]) -> list[VersionSnapshot]:
+    """Write versions as (number, state, is_aspired[, "busy" or "not due"])."""
     return [
-        VersionSnapshot(version=each[0], state=each[1], is_aspired=each[2], is_due=each[3] if len(each) > 3 else True)
+        VersionSnapshot(
+            version=each[0],
+            state=each[1],
+            is_aspired=each[2],
+            is_due="not due" not in each[3:],
+            is_busy="busy" in each[3:],
+        )
         for each in versions
     ]
 
@@ -25,7 +31,7 @@ CASES: dict[str, tuple[list[VersionSnapshot], Steps]] = {
         Steps(load=(3, 2, 1)),
     ),
     "the old one stays while the new one loads": (
-        snapshots((1, AVAILABLE, False), (2, LOADING, True, False)),
+        snapshots((1, AVAILABLE, False), (2, LOADING, True, "busy")),
         Steps(),
     ),
     "the old one goes once the new one answers": (
@@ -38,16 +44,20 @@ CASES: dict[str, tuple[list[VersionSnapshot], Steps]] = {
         Steps(unload=(1, 2)),
     ),
     "of two that are no longer aspired only the lower goes early": (
-        snapshots((1, AVAILABLE, False), (2, AVAILABLE, False), (3, LOADING, True, False)),
+        snapshots((1, AVAILABLE, False), (2, AVAILABLE, False), (3, LOADING, True, "busy")),
         Steps(unload=(1,)),
     ),
-    "a retry waits for its time": (snapshots((1, LOADING, True, False)), Steps()),
-    "a retry begins when due": (snapshots((1, LOADING, True, True)), Steps(load=(1,))),
+    "a retry waits for its time": (snapshots((1, LOADING, True, "not due")), Steps()),
+    "a retry begins when due": (snapshots((1, LOADING, True)), Steps(load=(1,))),
     "a version that is no longer wanted before it began just ends": (
         snapshots((1, START, False), (2, AVAILABLE, True)),
         Steps(forget=(1,)),
     ),
-    "one that is being loaded is not forgotten under way": (snapshots((1, LOADING, False, False)), Steps()),
+    "one that waits for its next attempt and is no longer wanted ends at once": (
+        snapshots((1, LOADING, False, "not due")),
+        Steps(forget=(1,)),
+    ),
+    "one that is being loaded is not forgotten under way": (snapshots((1, LOADING, False, "busy")), Steps()),
     "one that is going is left alone": (snapshots((1, UNLOADING, False)), Steps()),
 }
 
