@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -217,11 +219,19 @@ def _table(report: ParityReport) -> Table:
 
 
 def _next_steps(folder: Path, page: Path) -> str:
-    models = folder / "models"
+    models, command = folder / "models", _command()
     return (
         f"\nThe report lies in {page}; open it in a browser. What to type next:\n\n"
-        f"  tfbundle serve {models}\n"
-        f"  tfbundle status http://localhost:8501 {MODEL}\n"
-        f"  tfbundle parity grpc://localhost:8500 {MODEL} --reference {models / MODEL}\n"
-        f"  tfbundle export model.h5 models/my_model\n"
+        f"  {command} serve {models}\n"
+        f"  {command} status http://localhost:8501 {MODEL}\n"
+        f"  {command} parity grpc://localhost:8500 {MODEL} --reference {models / MODEL}\n"
+        f"  {command} export model.h5 models/my_model\n"
     )
+
+
+def _command() -> str:
+    """Name the command as this shell finds it; after `make demo` it lies in .venv and not on the PATH."""
+    if shutil.which("tfbundle"):
+        return "tfbundle"
+    script = Path(sys.executable).with_name("tfbundle")
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)

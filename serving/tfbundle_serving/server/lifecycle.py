@@ -16,7 +16,7 @@ from tfbundle_serving.config.models import ModelConfig
 
 from .dataplane import DataPlane
 from .grpc_api import GrpcApi
-from .listeners import Listeners, open_listeners
+from .listeners import Listeners
 from .listening import bind, write_ports
 from .loading import VersionLoader
 from .loop_thread import LoopThread
@@ -65,7 +65,16 @@ class Server:
         )
         self._closing = contextlib.ExitStack()
         self._loop: LoopThread | None = None
-        self._listeners = Listeners()
+        self._listeners = Listeners(
+            settings,
+            grpc_api=GrpcApi(self._plane, typed_replies=settings.typed_replies),
+            rest_api=RestApi(
+                self._plane,
+                timeout_s=settings.rest_timeout_s,
+                cors=settings.cors,
+                monitoring=settings.monitoring,
+            ),
+        )
 
     @property
     def grpc_port(self) -> int:
@@ -115,19 +124,7 @@ class Server:
         self._await_models(self._repository.models(), cancelled)
         self._manager.end_of_start()
         self._loop = LoopThread()
-        self._listeners = self._loop.run(
-            open_listeners(
-                settings,
-                grpc_api=GrpcApi(self._plane, typed_replies=settings.typed_replies),
-                rest_api=RestApi(
-                    self._plane,
-                    timeout_s=settings.rest_timeout_s,
-                    cors=settings.cors,
-                    monitoring=settings.monitoring,
-                ),
-                rest_socket=rest_socket,
-            )
-        )
+        self._loop.run(self._listeners.open(rest_socket))
         if settings.ports_file is not None:
             write_ports(settings.ports_file, grpc=self.grpc_port, rest=self.rest_port)
 

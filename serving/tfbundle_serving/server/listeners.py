@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
@@ -24,20 +23,42 @@ _KEEP_ALIVE_S = 24 * 3600
 _CANCEL_S = 2.0
 
 
-@dataclass(slots=True)
 class Listeners:
-    """What listens; made by `open_listeners`.
+    """What listens.
+
+    Args:
+        settings: Host, ports and options.
+        grpc_api: Answers gRPC.
+        rest_api: Answers REST.
 
     Attributes:
         grpc_port: The gRPC port; 0 where there is none.
         rest_port: The REST port; 0 where there is none.
     """
 
-    grpc_port: int = 0
-    rest_port: int = 0
-    _grpc: grpc.aio.Server | None = None
-    _rest: uvicorn.Server | None = None
-    _rest_task: asyncio.Task[None] | None = field(default=None)
+    def __init__(self, settings: ServerSettings, *, grpc_api: GrpcApi, rest_api: RestApi) -> None:
+        self.grpc_port = 0
+        self.rest_port = 0
+        self._settings = settings
+        self._grpc_api = grpc_api
+        self._rest_api = rest_api
+        self._grpc: grpc.aio.Server | None = None
+        self._rest: uvicorn.Server | None = None
+        self._rest_task: asyncio.Task[None] | None = None
+
+    async def open(self, rest_socket: socket.socket | None) -> None:
+        """Listen on every port of the settings, gRPC before REST.
+
+        Args:
+            rest_socket: Bound, not yet listening; None where REST is off.
+
+        Raises:
+            PortUnavailableError: The gRPC port was taken in the meantime, or the UNIX socket cannot be made.
+        """
+        if self._settings.grpc_port is not None or self._settings.grpc_socket_path:
+            await self._open_grpc()
+        if rest_socket is not None:
+            await self._open_rest(rest_socket)
 
     async def close(self, grace_s: float) -> None:
         """Accept nothing more, let requests under way finish, and cancel those that take longer than allowed."""
@@ -48,35 +69,38 @@ class Listeners:
             closing.append(_close_rest(self._rest, self._rest_task, grace_s))
         await asyncio.gather(*closing)
 
-
-async def open_listeners(
-    settings: ServerSettings, *, grpc_api: GrpcApi, rest_api: RestApi, rest_socket: socket.socket | None
-) -> Listeners:
-    """Listen on every port of the settings, gRPC before REST.
-
-    Args:
-        settings: Host, ports and options.
-        grpc_api: Answers gRPC.
-        rest_api: Answers REST.
-        rest_socket: Bound, not yet listening; None where REST is off.
-
-    Raises:
-        PortUnavailableError: The gRPC port was taken in the meantime, or the UNIX socket cannot be made.
-    """
-    listeners = Listeners()
-    if settings.grpc_port is not None or settings.grpc_socket_path:
-        listeners._grpc = grpc.aio.server(options=server_options(settings.grpc_options))
-        listeners._grpc.add_generic_rpc_handlers(grpc_api.handlers())
+    async def _open_grpc(self) -> None:
+        settings = self._settings
+        self._grpc = grpc.aio.server(options=server_options(settings.grpc_options))
+        self._grpc.add_generic_rpc_handlers(self._grpc_api.handlers())
         if settings.grpc_port is not None:
-            address = target(settings.host, settings.grpc_port)
-            listeners.grpc_port = _add(listeners._grpc, address, "port")
+            self.grpc_port = _add(self._grpc, target(settings.host, settings.grpc_port), "port")
         if settings.grpc_socket_path:
-            _add(listeners._grpc, f"unix:{settings.grpc_socket_path}", "grpc_socket_path")
-        await listeners._grpc.start()
-    if rest_socket is not None:
-        listeners.rest_port = rest_socket.getsockname()[1]
-        listeners._rest, listeners._rest_task = await _open_rest(rest_api, rest_socket)
-    return listeners
+            _add(self._grpc, f"unix:{settings.grpc_socket_path}", "grpc_socket_path")
+        await self._grpc.start()
+
+    async def _open_rest(self, rest_socket: socket.socket) -> None:
+        config = uvicorn.Config(
+            self._rest_api,
+            interface="asgi3",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        self._rest = uvicorn.Server(config)
+        self._rest_task = asyncio.create_task(self._rest.serve(sockets=[rest_socket]))
+        while not self._rest.started:
+            if self._rest_task.done():
+                await self._rest_task
+                raise PortUnavailableError("the REST server ended before it listened")
+            await asyncio.sleep(0.002)
+        self.rest_port = rest_socket.getsockname()[1]
 
 
 def _add(server: grpc.aio.Server, address: str, flag: str) -> int:
@@ -84,30 +108,6 @@ def _add(server: grpc.aio.Server, address: str, flag: str) -> int:
         return int(server.add_insecure_port(address))
     except RuntimeError as error:
         raise PortUnavailableError(f"cannot listen on {address}: {error}; choose another with --{flag}") from error
-
-
-async def _open_rest(rest_api: RestApi, rest_socket: socket.socket) -> tuple[uvicorn.Server, asyncio.Task[None]]:
-    config = uvicorn.Config(
-        rest_api,
-        interface="asgi3",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[rest_socket]))
-    while not server.started:
-        if task.done():
-            await task
-            raise PortUnavailableError("the REST server ended before it listened")
-        await asyncio.sleep(0.002)
-    return server, task
 
 
 async def _close_rest(server: uvicorn.Server, task: asyncio.Task[None], grace_s: float) -> None:

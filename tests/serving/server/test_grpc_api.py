@@ -146,8 +146,8 @@ REFUSED = {
         predict_request("half_plus_two", z=floats(1)),
         "INVALID_ARGUMENT",
         (
-            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value provided. "
-            "Inputs expected to be in the request {z}, or default input alias set: "
+            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value "
+            "provided. Inputs expected to be in the request {z}, or default input alias set: "
         ),
     ),
     "unknown output": (
