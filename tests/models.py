@@ -118,6 +118,21 @@ def save_slow(folder: Path, *, rounds: int = 60) -> Path:
     return folder
 
 
+def save_counter(folder: Path) -> Path:
+    """Save y = the largest n, counted up to one by one, for int32 n of shape (?,): a small input may take any time."""
+    tf = _tensorflow()
+
+    class Counter(tf.Module):  # type: ignore[misc, name-defined]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
+        def predict(self, n: Any) -> Any:
+            end = tf.reduce_max(n)
+            return {"y": tf.while_loop(lambda i: i < end, lambda i: (i + 1,), (tf.constant(0),))[0]}
+
+    module = Counter()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.predict})
+    return folder
+
+
 #: Model name to the version folders that it has and what writes each.
 CATALOGUE: dict[str, dict[int, Callable[[Path], Path]]] = {
     "half_plus_two": {123: save_half_plus},
@@ -125,6 +140,7 @@ CATALOGUE: dict[str, dict[int, Callable[[Path], Path]]] = {
     "strings": {1: save_strings},
     "identities": {1: save_identities},
     "slow": {1: save_slow},
+    "counter": {1: save_counter},
 }
 
 

@@ -59,8 +59,8 @@ def check_free(base: Path, version: int) -> None:
         )
     if version in _read_released(base):
         raise ExportError(
-            f"version {version} was released in {base} before and deleted since; a number never stands for two models "
-            f"(the next free number is {next_version(base)})"
+            f"version {version} was given out in {base} before and is not there any more; "
+            f"a number never stands for two models (the next free number is {next_version(base)})"
         )
 
 

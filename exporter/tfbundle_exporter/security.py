@@ -26,6 +26,9 @@ _CODE_LAYERS = {
     "TFSMLayer": "is a TFSMLayer, which loads another SavedModel",
 }
 
+#: Parts of a preprocessing layer's configuration that are read from a file where they are a text.
+_READ_FROM_FILES = ("vocabulary", "idf_weights")
+
 #: Layers that call the TensorFlow function named by that key of their configuration.
 _OP_LAYERS = {"TFOpLambda": "function", "ClassMethod": "cls_symbol"}
 #: Functions of TensorFlow that reach outside the graph.
@@ -104,6 +107,10 @@ def _judge(node: Mapping[str, Any], class_name: str, owner: str, known_names: Co
     symbol = config.get(_OP_LAYERS.get(bare_name, ""))
     if isinstance(symbol, str) and _REACHING_OUT.fullmatch(symbol):
         yield Finding(owner, f"calls tf.{symbol}, which reaches outside the model")
+    for key in _READ_FROM_FILES:
+        if isinstance(config.get(key), str):
+            # tf_keras would put that file, whatever it is, into the version folder.
+            yield Finding(owner, f"reads its {key} from the file {config[key]!r} of this machine")
     module = node.get("module")
     if isinstance(module, str) and not _OWN_MODULES.fullmatch(module):
         # A function's configuration is its name.

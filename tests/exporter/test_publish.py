@@ -51,9 +51,9 @@ class TestNumbers:
         release(tmp_path)
         for name in ("1", "2"):
             shutil.rmtree(tmp_path / name)
-        with pytest.raises(ExportError, match=r"version 2 was released .* deleted since.* free number is 3"):
+        with pytest.raises(ExportError, match=r"version 2 was given out .* not there any more.* free number is 3"):
             release(tmp_path, 2)
-        with pytest.raises(ExportError, match="version 1 was released"):
+        with pytest.raises(ExportError, match="version 1 was given out"):
             release(tmp_path, 1)
         assert release(tmp_path) == 3
 

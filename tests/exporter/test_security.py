@@ -70,6 +70,7 @@ BAD = {
     ),
     "an op that writes": layer("TFOpLambda", config={"function": "io.write_file"}),
     "an op that runs python": layer("TFOpLambda", config={"function": "compat.v1.py_func"}),
+    "a vocabulary file": layer("StringLookup", config={"vocabulary": "/etc/passwd"}),
     "inside a wrapper": layer("TimeDistributed", "outer", config={"layer": layer("Lambda")}),
 }
 GOOD = {
@@ -80,6 +81,7 @@ GOOD = {
     ),
     "an op that computes": layer("TFOpLambda", config={"function": "math.multiply"}),
     "an op that decodes": layer("TFOpLambda", config={"function": "io.decode_raw"}),
+    "a vocabulary": layer("StringLookup", config={"vocabulary": ["a", "b"]}),
     "a layer called lambda": layer("Dense", "Lambda"),
 }
 

@@ -30,20 +30,20 @@ class Children:
 
     def __enter__(self) -> Children:
         """Turn the signals that end a process into KeyboardInterrupt."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, _interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs, newest first; a second Ctrl-C does not stop this."""
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """End what still runs, newest first; no second signal stops this."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
         try:
             for child in reversed(self._running):
                 self._end(child)
         finally:
-            signal.signal(signal.SIGINT, previous)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 

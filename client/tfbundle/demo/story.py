@@ -172,7 +172,7 @@ def _compare(served: Served, trained: Trained, version: int) -> ParityReport:
         return check_parity(clients, MODEL, trained.reference, version=version, labels=trained.labels)
 
 
-def _roll_over(served: Served, traffic: Traffic, expected: Mapping[int, NDArray[np.float32]]) -> str:
+def _roll_over(served: Served, traffic: Traffic, expected: Mapping[int, NDArray[np.float32]]) -> Tally:
     """Wait until version 2 has taken over and version 1 is gone, stop the traffic, and count."""
     with Client(served.urls["gRPC"]) as client:
         client.wait_until_available(MODEL, version=2, timeout=60)
@@ -183,16 +183,9 @@ def _roll_over(served: Served, traffic: Traffic, expected: Mapping[int, NDArray[
             time.sleep(0.1)
     time.sleep(AFTERGLOW_S)
     counted = tally(traffic.stop(), expected)
-    if counted.failed or counted.unlike_any or not all(counted.answered_by.values()):
-        raise BundleError(f"the traffic did not move cleanly from version 1 to 2: {_count(counted)}")
-    return _count(counted)
-
-
-def _count(counted: Tally) -> str:
-    parts = [f"version {version} answered {number}" for version, number in counted.answered_by.items()]
-    wrong = f", {counted.unlike_any} like no version" if counted.unlike_any else ""
-    example = f" ({counted.first_error})" if counted.first_error else ""
-    return f"{sum(counted.answered_by.values())} requests, {', '.join(parts)}{wrong}, {counted.failed} failed{example}"
+    if not counted.is_clean:
+        raise BundleError(f"the traffic did not move cleanly from version 1 to 2: {counted}")
+    return counted
 
 
 def _verdict(report: ParityReport) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,16 +25,16 @@ class Answer:
 
     Attributes:
         transport: "REST" or "gRPC".
-        sent_s: When it was sent, on the monotonic clock.
         first_row: Which rows of the test set it carried.
-        probabilities: What came back, (ROWS, 10); None where it failed.
+        version: The version that says it answered; None where the request failed.
+        probabilities: What came back, (ROWS, 10); None where the request failed.
         error: Why it failed, or "".
     """
 
     transport: str
-    sent_s: float
     first_row: int
-    probabilities: NDArray[np.float32] | None
+    version: int | None = None
+    probabilities: NDArray[np.float32] | None = None
     error: str = ""
 
 
@@ -58,10 +57,16 @@ class Traffic:
             thread.start()
 
     def stop(self) -> list[Answer]:
-        """Let the requests under way finish, and give all answers."""
+        """Let the requests under way finish, and give all answers.
+
+        Raises:
+            BundleError: A request does not end.
+        """
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=90)
+            if thread.is_alive():
+                raise BundleError(f"{thread.name}: a request does not end")
         return self.answers
 
     def _send(self, transport: str, url: str) -> None:
@@ -74,12 +79,11 @@ class Traffic:
                 self.answers.append(self._one(client, transport, first))
 
     def _one(self, client: Client, transport: str, first: int) -> Answer:
-        sent = time.monotonic()
         try:
             result = client.predict(self._model, self._images[first : first + ROWS])
-        except BundleError as error:
-            return Answer(transport, sent, first, None, str(error))
-        return Answer(transport, sent, first, result["probabilities"])
+            return Answer(transport, first, result.version, result["probabilities"])
+        except Exception as error:  # whatever it is, it is a request without an answer, and must be counted
+            return Answer(transport, first, error=f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,49 +91,57 @@ class Tally:
     """What became of the requests.
 
     Attributes:
-        answered_by: Version to number of answers that equal what that version's trained model says of the same rows.
+        answered: Transport to version to number of answers that equal what that version's trained model says of the
+            same rows.
         failed: Requests without an answer.
-        unlike_any: Answers that equal no version's.
+        wrong: Answers that are not what the version that gave them should say.
         first_error: An example of a failure, or "".
-        moved_after_s: Seconds from the first request to the first answer of the newest version; None if none came.
     """
 
-    answered_by: Mapping[int, int]
+    answered: Mapping[str, Mapping[int, int]]
     failed: int
-    unlike_any: int
+    wrong: int
     first_error: str
-    moved_after_s: float | None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every request was answered rightly, and over each transport by each version."""
+        counts = [number for versions in self.answered.values() for number in versions.values()]
+        return not self.failed and not self.wrong and bool(counts) and min(counts) > 0
+
+    def __str__(self) -> str:
+        """Tell it in a line."""
+        versions = sorted({version for each in self.answered.values() for version in each})
+        moved = ", ".join(
+            f"version {version} answered {sum(each[version] for each in self.answered.values())}"
+            for version in versions
+        )
+        wrong = f", {self.wrong} wrong" if self.wrong else ""
+        example = f" ({self.first_error})" if self.first_error else ""
+        total = sum(number for each in self.answered.values() for number in each.values())
+        return f"{total} requests, {moved}{wrong}, {self.failed} failed{example}"
 
 
 def tally(answers: Sequence[Answer], expected: Mapping[int, NDArray[Any]], atol: float = 1e-5) -> Tally:
-    """Find out which version answered each request by what it answered.
+    """Count the answers, each held against the version that says it gave it.
 
     Args:
         answers: The requests' outcomes.
         expected: Version to the trained model's probabilities of the whole test set.
         atol: How far an answer may be from the trained model's.
     """
-    counts = dict.fromkeys(sorted(expected), 0)
-    newest = max(expected)
-    failed = unlike = 0
+    transports = sorted({answer.transport for answer in answers})
+    counts = {transport: dict.fromkeys(sorted(expected), 0) for transport in transports}
+    failed = wrong = 0
     first_error = ""
-    moved = None
-    begin = min((answer.sent_s for answer in answers), default=0.0)
-    for answer in sorted(answers, key=lambda each: each.sent_s):
-        if answer.probabilities is None:
+    for answer in answers:
+        if answer.probabilities is None or answer.version is None:
             failed += 1
             first_error = first_error or answer.error
-            continue
-        rows = slice(answer.first_row, answer.first_row + ROWS)
-        version = next((each for each in counts if _equal(answer.probabilities, expected[each][rows], atol)), None)
-        if version is None:
-            unlike += 1
-            continue
-        counts[version] += 1
-        if version == newest and moved is None:
-            moved = answer.sent_s - begin
-    return Tally(counts, failed, unlike, first_error, moved)
-
-
-def _equal(served: NDArray[Any], trained: NDArray[Any], atol: float) -> bool:
-    return bool(np.allclose(served, trained, rtol=0, atol=atol))
+        elif answer.version in expected and np.allclose(
+            answer.probabilities, expected[answer.version][answer.first_row :][:ROWS], rtol=0, atol=atol
+        ):
+            counts[answer.transport][answer.version] += 1
+        else:
+            wrong += 1
+    return Tally(counts, failed, wrong, first_error)

@@ -131,6 +131,10 @@ class DataPlane:
         """Give the state of every model's versions, which TensorFlow Serving cannot."""
         return {name: self._manager.status(name) for name in self._manager.models()}
 
+    def known_name(self, model: str) -> str:
+        """Give a model's name back if there is such a model, else "": metrics must not grow with invented names."""
+        return model if self._manager.knows(model) else ""
+
     async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a protocol's heavy work, such as reading megabytes of JSON, on a worker thread."""
         return await self._runner.aside(function, *args, **kwargs)

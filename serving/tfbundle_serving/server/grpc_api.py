@@ -94,7 +94,7 @@ class GrpcApi:
             status = error.status_name
             raise
         finally:
-            model = request.model_spec.name if request and request.model_spec else ""
+            model = self._plane.known_name(request.model_spec.name) if request and request.model_spec else ""
             self._plane.metrics.requests.add(model, status)
         took_us = (time.perf_counter() - begun) * 1e6
         self._plane.metrics.request_latency.observe(took_us, model, "Predict", "GRPC")

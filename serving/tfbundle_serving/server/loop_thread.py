@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -34,7 +35,12 @@ class LoopThread:
         Raises:
             TimeoutError: It took too long; it is cancelled.
         """
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError:  # the built-in one only from Python 3.11 on
+            future.cancel()
+            raise
 
     def stop(self) -> None:
         """End the loop and its thread; tasks that are left are cancelled."""

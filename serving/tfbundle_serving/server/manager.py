@@ -215,6 +215,10 @@ class Manager:
         with self._changed:
             return [entry.status() for _, entry in sorted(self._models.get(model, {}).items(), reverse=True)]
 
+    def knows(self, model: str) -> bool:
+        """Tell whether there is or was a version of a model; asked with every request, so without the lock."""
+        return model in self._models
+
     def models(self) -> list[str]:
         """List the models that have or had versions."""
         with self._changed:

@@ -112,4 +112,4 @@ class Metrics:
             *(self.requests, self.request_latency, self.runtime_latency, self.warmup_latency),
             *(self.warmup_records, self.load_attempts, self.load_latency),
         )
-        return "".join(f"{line}\n" for each in shown for line in each.lines()).encode()
+        return "".join(f"{line}\n" for each in shown for line in each.lines()).encode("utf-8", "replace")

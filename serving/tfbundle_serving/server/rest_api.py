@@ -136,7 +136,7 @@ class RestApi:
             log.exception("%s %s failed", method, path)
             status = Internal("").status_name
             reply = Reply(Internal.http_status, json_reply.write_error(f"{type(error).__name__}: {error}"))
-        model = route.spec.name if route else ""
+        model = self._plane.known_name(route.spec.name) if route else ""
         self._plane.metrics.requests.add(model, status)
         if status == "OK":
             api = route.action.value if route and method == "POST" else ""

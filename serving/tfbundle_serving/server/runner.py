@@ -14,16 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from numpy.typing import NDArray
 
+from tfbundle_serving.apis.errors import Unavailable
 from tfbundle_serving.apis.predict import Arrays
 
 from .live_version import LiveVersion
-
-#: A run that takes less than this takes less than the way to a worker thread and back, which two threads that want one
-#: interpreter lock make long: it runs on the event loop. Measured with a small dense model over REST: 3,200 to 3,400
-#: requests a second instead of 2,300 to 2,500 with 64 in flight, and a p50 of 0.38 ms instead of 0.58 with one.
-_INLINE_S = 0.0005
-#: A larger request than those that a version is known to be quick with goes to a worker thread all the same.
-_INLINE_BYTES = 1 << 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,14 +57,17 @@ class Runner:
         Raises:
             ApiError: What the servable raises.
         """
-        if live.servable.recent_s < _INLINE_S and _size(run.inputs) <= _INLINE_BYTES:
-            return live.servable.run(run.signature, run.inputs, run.outputs, timeout_s)
+        # Never on the event loop, however quick the last runs were: the next may loop a million times.
         live.hold_again()
 
         def let_go(_: Future[Any]) -> None:
             live.release()
 
-        future = self._pool.submit(live.servable.run, run.signature, run.inputs, run.outputs, timeout_s)
+        try:
+            future = self._pool.submit(live.servable.run, run.signature, run.inputs, run.outputs, timeout_s)
+        except RuntimeError as error:  # the pool has ended
+            live.release()
+            raise Unavailable("the server is stopping") from error
         future.add_done_callback(let_go)
         return await asyncio.wrap_future(future)
 
@@ -81,7 +78,3 @@ class Runner:
     def stop(self) -> None:
         """End the threads; runs that have not begun are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _size(inputs: Arrays) -> int:
-    return sum(array.nbytes for array in inputs.values())

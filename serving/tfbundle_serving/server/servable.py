@@ -10,7 +10,6 @@ Source: tensorflow_serving/servables/tensorflow/predict_util.cc, saved_model_bun
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,19 +41,9 @@ from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from .settings import LoadSettings
 
-#: A version whose recent runs all took less than this runs in the caller's thread. That saves the way through
-#: TensorFlow's thread pool, but such a run cannot be interrupted: nothing slower may do it.
-_QUICK_S = 0.002
-#: How fast a slow run is forgotten, with every further run.
-_FORGET = 0.9
-
 
 def _run_options(**values: int) -> Any:
     return tf_session.TF_NewBufferFromString(config_pb2.RunOptions(**values).SerializeToString())
-
-
-#: inter_op_thread_pool -1: in the caller's thread. Lives as long as the process.
-_IN_CALLERS_THREAD = _run_options(inter_op_thread_pool=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,6 @@ class Servable:
 
     Attributes:
         signatures: Name to signature, the init pseudo signature included.
-        recent_s: About how long a run takes.
 
     Raises:
         NotFound: There is no saved_model.pb, or no meta graph with these tags in it.
@@ -86,8 +74,6 @@ class Servable:
         self.signatures = _read_signatures(folder, settings.tags)
         self._graph, self._session = _load(folder, settings)
         self._tensors: dict[str, _Tensors] = {}
-        #: Duration of the slowest recent run; older ones count less and less. Infinite before the first.
-        self.recent_s = float("inf")
 
     def run(
         self, signature_name: str, inputs: Arrays, outputs: tuple[str, ...], timeout_s: float | None = None
@@ -112,11 +98,7 @@ class Servable:
         if len(feeds) < len(tensors.feeds):
             feeds |= self._defaults(signature_name, tensors, inputs)
         fetches = [tensors.fetches[alias] for alias in outputs]
-        begun = time.perf_counter()
         results = self._run(feeds, fetches, timeout_s)
-        took_s = time.perf_counter() - begun
-        # Threads may overwrite each other's share, which does no harm to an estimate.
-        self.recent_s = took_s if self.recent_s == float("inf") else max(took_s, _FORGET * self.recent_s)
         return {alias: _as_array(result) for alias, result in zip(outputs, results, strict=True)}
 
     def close(self) -> None:
@@ -131,8 +113,6 @@ class Servable:
     def _run(self, feeds: dict[Any, NDArray[Any]], fetches: list[Any], timeout_s: float | None) -> list[Any]:
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded("Timed out waiting for notification")
-        if self.recent_s < _QUICK_S:
-            return self._call(feeds, fetches, _IN_CALLERS_THREAD)
         if timeout_s is None:
             return self._call(feeds, fetches, None)
         options = _run_options(timeout_in_ms=min(max(1, round(timeout_s * 1e3)), 1 << 62))

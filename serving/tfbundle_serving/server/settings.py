@@ -161,7 +161,7 @@ def _loading(flags: Parsed) -> LoadSettings:
         max_retries=max(flags["max_num_load_retries"], 0),
         retry_interval_s=max(flags["load_retry_interval_micros"], 0) / 1e6,
         load_threads=max(flags["num_load_threads"], 1),
-        unload_threads=flags["num_unload_threads"] or os.cpu_count() or 1,
+        unload_threads=max(flags["num_unload_threads"], 0) or os.cpu_count() or 1,
         session_parallelism=flags["tensorflow_session_parallelism"],
         intra_op_parallelism=flags["tensorflow_intra_op_parallelism"],
         inter_op_parallelism=flags["tensorflow_inter_op_parallelism"],

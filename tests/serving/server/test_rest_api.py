@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -254,18 +255,34 @@ def test_flags(tiny_models: Path, tmp_path: Path) -> None:
     """The time limit ends slow runs with 504, CORS headers come on every reply, and metrics count what happened."""
     config = tmp_path / "monitoring.config"
     config.write_text('prometheus_config { enable: true path: "/metrics" }')
-    flags = ("--rest_api_timeout_in_ms=10", "--rest_api_enable_cors_support", f"--monitoring_config_file={config}")
+    flags = ("--rest_api_timeout_in_ms=50", "--rest_api_enable_cors_support", f"--monitoring_config_file={config}")
     with running_server(str(tiny_models), *flags) as server:
         answer = post(server, "slow:predict", {"instances": [1.0]})
         assert (answer.status_code, answer.json()) == (504, {"error": "Timed out waiting for notification"})
         assert answer.headers["access-control-allow-origin"] == "*"
         assert raw(server, "OPTIONS", "/v1/x", {"Origin": "http://a"})[1]["access-control-allow-methods"] == "POST, GET"
         assert post(server, MODEL, {"instances": [1.0]}).status_code == 200
+        assert raw(server, "GET", "/v1/models/%ff")[0] == 404
         status, headers, body = raw(server, "GET", "/metrics")
         assert (status, headers["content-type"]) == (200, "text/plain")
         lines = body.decode().splitlines()
         assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} 1' in lines
+        assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1' in lines
         assert ':tensorflow:serving:request_count{model_name="slow",status="DEADLINE_EXCEEDED"} 1' in lines
         labels = 'model_name="half_plus_two",API="predict",entrypoint="REST"'
         assert f":tensorflow:serving:request_latency_count{{{labels}}} 1" in lines
         assert raw(server, "GET", "/metrics?x=1")[::2] == (400, b"Unexpected path: /metrics?x=1. Should be /metrics")
+
+
+def test_a_quick_model_that_turns_slow_stops_nobody(tiny_models: Path) -> None:
+    """After many quick runs a long one with as small an input is ended by the time limit; others are answered."""
+    with running_server(str(tiny_models), "--rest_api_timeout_in_ms=1500") as server, ThreadPoolExecutor(1) as pool:
+        for _ in range(50):
+            assert post(server, "counter:predict", {"inputs": [1]}).json() == {"outputs": 1}
+        long = pool.submit(post, server, "counter:predict", {"inputs": [2_000_000_000]})
+        answered = 0
+        while not long.done():
+            assert post(server, MODEL, {"instances": [1.0]}).status_code == 200
+            answered += 1
+        assert long.result().status_code == 504
+        assert answered > 10
