@@ -178,9 +178,10 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator)
     if spec.dtype.is_string:
         count = math.prod(shape)
         places = (np.arange((len(_EDGES) + _DRAWN_ROWS) * count) + random.integers(len(_WORDS))) % len(_WORDS)
-        words = np.empty(len(_WORDS), object)
+        words: NDArray[Any] = np.empty(len(_WORDS), object)
         words[:] = _WORDS
-        return words[places].reshape((-1, *shape))
+        texts: NDArray[Any] = words[places].reshape((-1, *shape))
+        return texts
     dtype = spec.dtype.to_numpy()
     if dtype.kind in "iub":
         edges = [np.zeros((2, *shape), dtype), np.ones((2, *shape), dtype)]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,30 @@ class Served:
 
 
 class Teller:
-    """Prints the steps, numbered, with the time each took."""
+    """Says what is being done, on a terminal, and prints each step when it is done, numbered, with its time."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        self._doing = self._console.status("")
         self._number = 0
         self._since = time.monotonic()
 
+    def __enter__(self) -> Teller:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._doing.stop()
+
+    def doing(self, text: str) -> None:
+        """Say what comes next; where nobody looks (a file, a pipe) nothing is said."""
+        self._doing.update(f"{text} ...")
+        self._doing.start()
+
     def step(self, text: str) -> None:
         """Tell what was just done."""
+        self._doing.stop()
         now = time.monotonic()
         self._number += 1
         self._console.print(f"[bold]{self._number}[/bold]  {text}  [dim]({now - self._since:.1f} s)[/dim]")
@@ -88,26 +104,30 @@ def run(folder: Path) -> None:
     Raises:
         BundleError: A step failed, or a served answer was not what was trained.
     """
-    tell = Teller()
     logs = folder / "logs"
     logs.mkdir()
     base_path = folder / "models" / MODEL
-    with Children() as children:
+    with Children() as children, Teller() as tell:
+        tell.doing("training")
         first = _train(children, folder / "training-1", logs, resume=None)
         tell.step(f"trained a CNN on 1,257 handwritten digits: test accuracy {first.accuracy:.4f}; saved {first.h5}")
 
+        tell.doing("exporting")
         _export(children, first.h5, base_path, folder / "training-1", logs)
         tell.step(f"exported {first.h5} to {base_path / '1'}: {_describe(base_path / '1')}")
 
+        tell.doing("starting the server")
         served = _serve(children, folder, logs)
         with Client(served.urls["gRPC"]) as client:
             client.wait_until_available(MODEL, version=1, timeout=SERVER_START_S)
         tell.step(f"started `tfbundle serve` at {' and '.join(served.urls.values())}: version 1 is AVAILABLE")
 
+        tell.doing("comparing")
         before = _compare(served, first, version=1)
         tell.step(f"sent the {before.examples} test images over REST and gRPC to version 1: {_verdict(before)}")
         tell.show(_table(before))
 
+        tell.doing("training on and exporting version 2 while requests keep flowing")
         traffic = Traffic(served.urls, MODEL, first.images)
         traffic.start()
         second = _train(children, folder / "training-2", logs, resume=first.h5)
@@ -115,6 +135,7 @@ def run(folder: Path) -> None:
         counted = _roll_over(served, traffic, {1: first.probabilities, 2: second.probabilities})
         tell.step(f"trained on (test accuracy {second.accuracy:.4f}) and exported version 2 under traffic: {counted}")
 
+        tell.doing("comparing")
         after = _compare(served, second, version=2)
         tell.step(f"sent the test images to version 2: {_verdict(after)}")
         tell.show(_table(after))

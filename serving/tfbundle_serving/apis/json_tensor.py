@@ -224,6 +224,7 @@ def read_base64(value: dict[str, Any]) -> bytes:
 def build(flat: list[Any], shape: Sequence[int], dtype: DType) -> NDArray[Any]:
     """Make the array of elements that are known to fit."""
     to = dtype.to_numpy()
+    array: NDArray[Any]
     if dtype.is_string:
         array = np.empty(len(flat), object)
         array[:] = flat

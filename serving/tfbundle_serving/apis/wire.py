@@ -230,14 +230,14 @@ def pack_varints(values: NDArray[np.uint64]) -> bytes:
     width = -(-largest.bit_length() // 7)
     groups = np.empty((values.size, width), np.uint8)
     rest = values.copy()
-    used = np.ones(values.size, np.uint8)
+    used: NDArray[np.uint8] = np.ones(values.size, np.uint8)
     for column in range(width):
         groups[:, column] = rest & np.uint64(0x7F)
         rest >>= np.uint64(7)
         used += rest != 0
-    used = np.minimum(used, width)
+    used = np.minimum(used, np.uint8(width))
     position = np.arange(width, dtype=np.uint8)
-    groups |= (position < (used - 1)[:, None]).astype(np.uint8) << 7
+    groups |= (position < (used - 1)[:, None]).astype(np.uint8) << np.uint8(7)
     return groups[position < used[:, None]].tobytes()
 
 

@@ -37,7 +37,7 @@ def parts(array: NDArray[Any]) -> tuple[bytes, bytes]:
 
 def numbers_of(dtype: DType, array: NDArray[Any]) -> list[Any]:
     """List what the official class takes for an array's typed field."""
-    flat = array.ravel()
+    flat: NDArray[Any] = array.ravel()
     if dtype.packing is Packing.BITS_AS_VARINT:
         flat = flat.view(np.uint16)
     elif array.dtype.kind == "c":
