@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +124,23 @@ def test_the_container_runs_without_root_and_stops_at_once(compose: Compose) -> 
     compose.run("stop", "--timeout", "20")
     states = compose.run("ps", "--all", "--format", "json")
     assert '"ExitCode":0' in states.replace(" ", ""), states
+
+
+@pytest.mark.usefixtures("image")
+def test_the_image_alone_is_healthy(tmp_path: Path) -> None:
+    """Run as it is, without flags or configuration, the image serves what is mounted at /models and says it is well."""
+    tmp_path.chmod(0o755)
+    save_half_plus(tmp_path / "half_plus_two" / "1")
+    name = f"tfbundle-test-{uuid.uuid4().hex[:8]}"
+    run = ["docker", "run", "--detach", "--rm", "--name", name, "--volume", f"{tmp_path}:/models:ro", "tfbundle:latest"]
+    subprocess.run(run, check=True, capture_output=True)
+    try:
+        deadline = time.monotonic() + 90
+        health = "starting"
+        while health == "starting" and time.monotonic() < deadline:
+            time.sleep(0.5)
+            look = ["docker", "inspect", "--format", "{{.State.Health.Status}}", name]
+            health = subprocess.run(look, check=True, capture_output=True, text=True).stdout.strip()
+        assert health == "healthy"
+    finally:
+        subprocess.run(["docker", "stop", "--time", "20", name], check=True, capture_output=True)
