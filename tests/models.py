@@ -27,7 +27,7 @@ def save_half_plus(folder: Path, addend: float = 2.0) -> Path:
             self.a = tf.Variable(0.5)
             self.b = tf.Variable(addend)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def predict(self, x: Any) -> Any:
             return {"y": self.a * x + self.b}
 
@@ -44,11 +44,11 @@ def save_two_inputs(folder: Path) -> Path:
         def __init__(self) -> None:
             self.w = tf.Variable([[1.0], [2.0], [3.0]])
 
-        @tf.function
+        @tf.function(autograph=False)
         def both(self, a: Any, b: Any) -> Any:
             return {"sum": a + b, "product": tf.matmul(a, self.w)}
 
-        @tf.function
+        @tf.function(autograph=False)
         def only_sum(self, a: Any, b: Any) -> Any:
             return {"sum": a + b}
 
@@ -67,7 +67,7 @@ def save_strings(folder: Path) -> Path:
     tf = _tensorflow()
 
     class Strings(tf.Module):  # type: ignore[misc, name-defined]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
         def predict(self, text: Any) -> Any:
             return {
                 "upper": tf.strings.upper(text),
@@ -94,7 +94,7 @@ def save_identities(folder: Path) -> Path:
     signatures = {}
     for name in DTYPES:
         spec = tf.TensorSpec([None, 2], tf.as_dtype(name), name="x")
-        function = tf.function(lambda x: {"y": tf.identity(x)}, input_signature=[spec])
+        function = tf.function(lambda x: {"y": tf.identity(x)}, input_signature=[spec], autograph=False)
         setattr(module, f"f_{name}", function)
         signatures[name] = function
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -106,11 +106,10 @@ def save_slow(folder: Path, *, rounds: int = 60) -> Path:
     tf = _tensorflow()
 
     class Slow(tf.Module):  # type: ignore[misc, name-defined]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
         def predict(self, x: Any) -> Any:
-            matrix = tf.eye(700) + tf.reduce_sum(x) * 0.0
-            for _ in tf.range(rounds):
-                matrix = tf.matmul(matrix, matrix)
+            start = (tf.constant(0), tf.eye(700) + tf.reduce_sum(x) * 0.0)
+            _, matrix = tf.while_loop(lambda i, _: i < rounds, lambda i, m: (i + 1, tf.matmul(m, m)), start)
             return {"y": x + 0.0 * tf.reduce_sum(matrix)}
 
     module = Slow()
@@ -123,7 +122,7 @@ def save_counter(folder: Path) -> Path:
     tf = _tensorflow()
 
     class Counter(tf.Module):  # type: ignore[misc, name-defined]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
         def predict(self, n: Any) -> Any:
             end = tf.reduce_max(n)
             return {"y": tf.while_loop(lambda i: i < end, lambda i: (i + 1,), (tf.constant(0),))[0]}

@@ -266,6 +266,7 @@ def _accuracy(output: NDArray[Any], labels: NDArray[Any]) -> float | None:
     """Give the share of right predictions; None where there are no examples, or the server left some out."""
     if output.shape[:1] != labels.shape or labels.size == 0:
         return None
+    classes: NDArray[Any]
     if output.ndim == 2 and output.shape[1] > 1:
         classes = output.argmax(axis=1)
     else:

@@ -70,7 +70,7 @@ def latency_picture(latencies_s: Mapping[str, Sequence[float]]) -> str:
     for place, (transport, times) in enumerate(times_ms.items()):
         counts, _ = np.histogram(times, edges)
         base = top + height
-        tallest = max(int(counts.max()), 1)
+        tallest = max(int(np.max(counts)), 1)
         parts.append(
             f'<text class="label" x="{_LEFT}" y="{top - 36}">{escape(transport)}: {len(times)} requests</text>'
             f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_LEFT + width}" y2="{base}"/>'
@@ -121,7 +121,7 @@ def _points(expected: NDArray[Any], array: NDArray[Any]) -> tuple[NDArray[np.flo
 
 
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = float(values.min(initial=math.inf)), float(values.max(initial=-math.inf))
+    low, high = float(np.min(values, initial=math.inf)), float(np.max(values, initial=-math.inf))
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0
     if low >= 0 and high <= 1 and high > 0.2:

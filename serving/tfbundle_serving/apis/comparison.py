@@ -262,7 +262,7 @@ def _judge(
     return Comparison(
         equal=equal,
         reason=reason,
-        max_abs_diff=float(distance.max(initial=0.0)),
+        max_abs_diff=float(np.max(distance, initial=0.0)),
         max_rel_diff=_max_relative(expected, distance),
         argmax_agreement=_argmax_agreement(expected, actual, tolerance),
         different=different,
@@ -302,7 +302,7 @@ def _scalar(value: Any) -> Any:
 
 def _max_relative(expected: NDArray[Any], distance: NDArray[np.float64]) -> float:
     if expected.dtype.kind == "O":
-        return float(distance.max(initial=0.0))
+        return float(np.max(distance, initial=0.0))
     # Widened first: the smallest int8 has no absolute value of its own dtype.
     size = np.abs(expected if expected.dtype.kind == "c" else expected.astype(np.float64)).astype(np.float64)
     usable = np.isfinite(size) & (size > 0)

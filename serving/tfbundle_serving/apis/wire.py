@@ -224,7 +224,7 @@ def pack_varints(values: NDArray[np.uint64]) -> bytes:
     """
     if values.size == 0:
         return b""
-    largest = int(values.max())
+    largest = int(np.max(values))
     if largest < 128:
         return values.astype(np.uint8).tobytes()
     width = -(-largest.bit_length() // 7)
@@ -260,7 +260,7 @@ def unpack_varints(payload: memoryview) -> NDArray[np.uint64]:
     starts[0] = 0
     starts[1:] = ends[:-1] + 1
     lengths = ends - starts + 1
-    longest = int(lengths.max())
+    longest = int(np.max(lengths))
     if longest > 10:
         raise DecodeError("varint of more than ten bytes")
     values = (raw[starts] & 0x7F).astype(np.uint64)
