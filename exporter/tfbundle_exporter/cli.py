@@ -79,8 +79,8 @@ def _export(
     BASE_PATH is the folder that holds the model's versions, such as models/digits. The version appears there all at
     once, after it was loaded back and found to answer like SOURCE.
     """
-    from .example_inputs import read_examples
     from .pipeline import export_model
+    from .proof.example_inputs import read_examples
 
     metadata = _read_metadata(metadata_file)
     if notes is not None:

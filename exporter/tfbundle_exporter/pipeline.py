@@ -10,29 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
-from tfbundle_serving.apis.golden import write_golden
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
-from tfbundle_serving.apis.version_folder import golden_path
 
-from . import example_inputs as examples
-from .base_path import check_base_path, check_free, check_free_space, staging_folder
-from .gate import GateReport, pass_gate
-from .keras_model import KerasModel, adapt
-from .loading import load_model
-from .metadata import SourceFacts, check_told, describe_version, encode_metadata, sha256_of, to_json
-from .names import Names, check_legal, choose_names
-from .publish import publish
-from .reference import Reference, ask
-from .runtime import quiet
-from .saved_model import Endpoint, write_saved_model
-from .security import refuse, scan
-from .sniffing import identify
-from .warmup import warmup_requests, write_warmup
+from .folder.metadata import check_told, describe_version, encode_metadata, to_json
+from .fresh_process import FreshProcess
+from .proof.gate import pass_gate
+from .publishing.base_path import check_base_path, check_free, staging_folder
+from .publishing.publish import publish
+from .settings import Examples, SignatureSettings, SourceSettings
+from .signatures.names import Names, check_legal
+from .staging import stage
 
 logger = logging.getLogger(__name__)
-
-#: Room for everything in a version folder that is not a weight.
-_SMALL_FILES_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +87,33 @@ def export_model(
     check_legal("the signature", signature)
     if version is not None:
         check_free(base, version)
-    with quiet():
-        facts = _open_source(source, custom_objects=custom_objects, allow_unsafe=allow_unsafe)
-        endpoint = _name_endpoint(facts.model, signature, input_names, output_names)
-        inputs = _reference_inputs(endpoint, example_inputs, seed)
-        references = {signature: ask(endpoint.predict, inputs)}
-        logger.info("asked the source model for its answers to %d rows", references[signature].rows)
-        check_free_space(base, 2 * facts.model.weight_bytes + _SMALL_FILES_BYTES)
-        try:
-            with staging_folder(base) as staged:
-                gate = _stage(staged, base.name, endpoint, references)
-                content = to_json(describe_version(staged, model_name=base.name, source=facts, gate=gate, told=told))
-                number = publish(staged, base, version=version, metadata=lambda number: _metadata(content, number))
-        except OSError as error:
-            raise ExportError(f"cannot write a version to {base}: {error.strerror or error}") from error
+    reading = SourceSettings(custom_objects=dict(custom_objects or {}), allow_unsafe=allow_unsafe)
+    signatures = SignatureSettings(name=signature, input_names=input_names, output_names=output_names)
+    examples = Examples(given=example_inputs, seed=seed)
+    try:
+        # The gate's process imports TensorFlow while this one loads the model.
+        with (
+            FreshProcess("the gate", environment=_GATE_ENVIRONMENT, preload=("tensorflow",)) as gate,
+            staging_folder(base) as staged,
+        ):
+            made = stage(
+                source, staged, model_name=base.name, reading=reading, signatures=signatures, examples=examples
+            )
+            report = gate.run(pass_gate, staged, made.references)
+            logger.info(
+                "loaded it back and compared: max abs difference %.3g at batch sizes %s (%d rows)",
+                report.max_abs_diff,
+                ", ".join(map(str, report.batch_sizes)),
+                report.rows,
+            )
+            content = to_json(
+                describe_version(
+                    staged, model_name=base.name, source=made.facts, weights=made.weights, gate=report, told=told
+                )
+            )
+            number = publish(staged, base, version=version, metadata=lambda number: _metadata(content, number))
+    except OSError as error:
+        raise ExportError(f"cannot write a version to {base}: {error.strerror or error}") from error
     logger.info("published version %d: %s", number, base / str(number))
     return ExportedVersion(number, base / str(number), content | {"version": number})
 
@@ -120,49 +122,5 @@ def _metadata(content: dict[str, Any], version: int) -> bytes:
     return encode_metadata(content | {"version": version})
 
 
-def _open_source(source: Any, *, custom_objects: Mapping[str, Any] | None, allow_unsafe: bool) -> SourceFacts:
-    if not isinstance(source, (str, os.PathLike)):
-        model = adapt(source)
-        logger.info("took the live %s model %s, Keras %s", model.family, model.name, model.keras_version)
-        return SourceFacts(model=model, artefact=None)
-    artefact = identify(source)
-    if not allow_unsafe:
-        refuse(artefact, scan(artefact, known_names=custom_objects or {}))
-    logger.info("read %s", artefact)
-    sha256 = sha256_of(artefact.path)
-    model = adapt(load_model(artefact, custom_objects=custom_objects, allow_unsafe=allow_unsafe))
-    logger.info("loaded it with %s %s", model.family, model.keras_version)
-    return SourceFacts(model=model, artefact=artefact, sha256=sha256)
-
-
-def _name_endpoint(
-    model: KerasModel, signature: str, input_names: Names | None, output_names: Names | None
-) -> Endpoint:
-    inputs = choose_names("input", tuple(model.inputs), input_names)
-    outputs = choose_names("output", model.output_names, output_names)
-    specs = dict(zip(inputs, model.inputs.values(), strict=True))
-    described = ", ".join(f"{name} {spec}" for name, spec in specs.items())
-    logger.info("signature %s: %s -> %s", signature, described, ", ".join(outputs))
-    return Endpoint(signature=signature, inputs=specs, outputs=outputs, model=model)
-
-
-def _reference_inputs(endpoint: Endpoint, given: Any, seed: int) -> examples.Arrays:
-    if given is not None:
-        return examples.fit_examples(given, endpoint.inputs, tuple(endpoint.model.inputs))
-    logger.info("no example inputs were given: drawing some from the signature (seed %d)", seed)
-    return examples.draw_examples(endpoint.inputs, seed=seed)
-
-
-def _stage(staged: Path, model_name: str, endpoint: Endpoint, references: Mapping[str, Reference]) -> GateReport:
-    write_saved_model(staged, [endpoint])
-    logger.info("wrote the SavedModel")
-    write_warmup(staged, warmup_requests(model_name, references))
-    write_golden(golden_path(staged), {name: reference.golden for name, reference in references.items()})
-    report = pass_gate(staged, references)
-    logger.info(
-        "loaded it back and compared: max abs difference %.3g at batch sizes %s (%d rows)",
-        report.max_abs_diff,
-        ", ".join(map(str, report.batch_sizes)),
-        report.rows,
-    )
-    return report
+#: A server seldom has the trainer's GPU, and this process may hold all of its memory.
+_GATE_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1"}

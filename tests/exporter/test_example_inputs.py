@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfbundle_exporter.example_inputs import draw_examples, fit_examples, limit_rows, read_examples
+from tfbundle_exporter.proof.example_inputs import draw_examples, fit_examples, limit_rows, read_examples
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import TensorSpec

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tests.exporter.zoo import rows, sequential
 from tests.models import save_half_plus
 from tfbundle_exporter import export_model
-from tfbundle_exporter.gate import pass_gate
-from tfbundle_exporter.reference import Predict, ask
-from tfbundle_exporter.warmup import warmup_requests, write_warmup
+from tfbundle_exporter.folder.warmup import warmup_requests, write_warmup
+from tfbundle_exporter.proof.gate import pass_gate
+from tfbundle_exporter.proof.reference import Predict, ask
 from tfbundle_serving.apis.errors import ExportError, GateError
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.predict import PredictRequest

@@ -14,8 +14,8 @@ import pytest
 
 from tests.exporter.zoo import BUILDERS, rows, sequential, texts
 from tfbundle_exporter import export_model
-from tfbundle_exporter.metadata import to_json
-from tfbundle_exporter.weights import describe_weights
+from tfbundle_exporter.folder.metadata import to_json
+from tfbundle_exporter.folder.weights import describe_weights
 from tfbundle_serving.apis.version_folder import METADATA_SCHEMA, read_metadata
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tfbundle_exporter.names import check_legal, choose_names, nearest_legal, uniquify
+from tfbundle_exporter.signatures.names import check_legal, choose_names, nearest_legal, uniquify
 from tfbundle_serving.apis.errors import ExportError
 
 NEAREST = {

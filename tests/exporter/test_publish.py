@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tfbundle_exporter import base_path, durable
-from tfbundle_exporter.base_path import check_free, check_free_space, locked, next_version, staging_folder
-from tfbundle_exporter.durable import rename_without_replacing
-from tfbundle_exporter.publish import publish
+from tfbundle_exporter.publishing import base_path, durable
+from tfbundle_exporter.publishing.base_path import check_free, check_free_space, locked, next_version, staging_folder
+from tfbundle_exporter.publishing.durable import rename_without_replacing
+from tfbundle_exporter.publishing.publish import publish
 from tfbundle_serving.apis.errors import ExportError
 
 
@@ -165,7 +165,7 @@ class TestRename:
             original(base, version)
             (base / "1").mkdir(exist_ok=True)
 
-        monkeypatch.setattr("tfbundle_exporter.publish.record_release", intrude)
+        monkeypatch.setattr("tfbundle_exporter.publishing.publish.record_release", intrude)
         assert release(tmp_path) == 2
         assert not list((tmp_path / "1").iterdir())
         assert (tmp_path / "2/metadata.json").read_text() == '{"version": 2}'
@@ -176,7 +176,7 @@ class TestLeftovers:
         """A process that is killed while staging leaves a folder; the next export removes it."""
         code = (
             "import os, signal, sys\nfrom pathlib import Path\n"
-            "from tfbundle_exporter.base_path import staging_folder\n"
+            "from tfbundle_exporter.publishing.base_path import staging_folder\n"
             "with staging_folder(Path(sys.argv[1])) as staged:\n"
             "    staged.mkdir()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         )

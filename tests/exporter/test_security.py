@@ -13,8 +13,8 @@ import pytest
 
 from tests.exporter.zoo import sequential
 from tfbundle_exporter import export_model
-from tfbundle_exporter.security import find_code, scan
-from tfbundle_exporter.sniffing import identify
+from tfbundle_exporter.sources.security import find_code, scan
+from tfbundle_exporter.sources.sniffing import identify
 from tfbundle_serving.apis.errors import ExportError
 
 

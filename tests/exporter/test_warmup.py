@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfbundle_exporter.reference import Reference, ask
-from tfbundle_exporter.warmup import (
+from tfbundle_exporter.folder.warmup import (
     decode_prediction_log,
     encode_prediction_log,
     read_warmup,
     warmup_requests,
     write_warmup,
 )
+from tfbundle_exporter.proof.reference import Reference, ask
 from tfbundle_serving.apis.errors import DecodeError
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.predict import PredictRequest

@@ -17,9 +17,9 @@ from tfbundle_serving.apis.comparison import Comparison, Tolerance, compare
 from tfbundle_serving.apis.errors import DecodeError, GateError
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
+from ..folder.warmup import read_warmup
+from ..runtime import import_tensorflow
 from .reference import Arrays, Batch, Reference, has_rows
-from .runtime import import_tensorflow
-from .warmup import read_warmup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

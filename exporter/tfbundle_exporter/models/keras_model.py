@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import TensorSpec
 
-from .artefacts import Family
-from .names import uniquify
-from .runtime import import_keras, import_tensorflow, import_tf_keras
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KerasModel:
-    """A built model.
-
-    Attributes:
-        name: What the model calls itself.
-        family: The package it belongs to.
-        keras_version: Version of that package, here.
-        inputs: Input layer's name to its dtype and shape, batch dimension None, in the model's order.
-        output_names: Name of each output layer, or the keys where the model returns a dict; unique.
-        call: Takes one tensor an input, in order; returns one tensor an output, in order. Inference, not training.
-        variables: Every tf.Variable of the model, random seeds included.
-        resources: Look-up tables and the like.
-        weights: Path of each weight ("dense/kernel") to its tf.Variable.
-        training: Optimizer, loss and metrics, where the model was compiled.
-    """
-
-    name: str
-    family: Family
-    keras_version: str
-    inputs: Mapping[str, TensorSpec]
-    output_names: tuple[str, ...]
-    call: Callable[[Sequence[Any]], list[Any]]
-    variables: tuple[Any, ...]
-    resources: tuple[Any, ...]
-    weights: Mapping[str, Any]
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Size of all variables in memory."""
-        return sum(int(variable.shape.num_elements() or 0) * variable.dtype.size for variable in self.variables)
+from ..runtime import import_keras, import_tensorflow, import_tf_keras
+from ..signatures.names import uniquify
+from ..sources.artefacts import Family
+from .source_model import SourceCall, SourceModel
 
 
 def is_live_model(source: object) -> bool:
@@ -65,7 +31,7 @@ def family_of_model(model: object) -> Family | None:
     return None
 
 
-def adapt(model: Any) -> KerasModel:
+def adapt(model: Any) -> SourceModel:
     """See a live model as the exporter does.
 
     Raises:
@@ -83,7 +49,7 @@ def adapt(model: Any) -> KerasModel:
     )
 
 
-def _adapt_keras(model: Any) -> KerasModel:
+def _adapt_keras(model: Any) -> SourceModel:
     import keras
 
     symbols = _symbolic_inputs(model)
@@ -99,7 +65,7 @@ def _adapt_keras(model: Any) -> KerasModel:
     return _build(
         model,
         family="keras",
-        keras_version=keras.__version__,
+        library_version=keras.__version__,
         inputs=specs,
         output_layers=outputs,
         symbolic_output=None if isinstance(model, keras.Sequential) else model.output,
@@ -114,7 +80,7 @@ def _layer_name(symbol: Any) -> str:
     return str(symbol._keras_history.operation.name)
 
 
-def _adapt_tf_keras(model: Any) -> KerasModel:
+def _adapt_tf_keras(model: Any) -> SourceModel:
     tf = import_tensorflow()
     tf_keras = import_tf_keras()
     symbols = _symbolic_inputs(model)
@@ -130,7 +96,7 @@ def _adapt_tf_keras(model: Any) -> KerasModel:
     return _build(
         model,
         family="tf_keras",
-        keras_version=tf_keras.__version__,
+        library_version=tf_keras.__version__,
         inputs=specs,
         output_layers=list(model.output_names),
         symbolic_output=model.output,
@@ -166,14 +132,14 @@ def _build(
     model: Any,
     *,
     family: Family,
-    keras_version: str,
+    library_version: str,
     inputs: Mapping[str, TensorSpec],
     output_layers: Sequence[str],
     symbolic_output: Any,
     pack: Callable[[Sequence[Any]], Any],
     variables: Sequence[Any],
     weights: Sequence[tuple[str, Any]],
-) -> KerasModel:
+) -> SourceModel:
     flatten = import_tensorflow().nest.flatten
     names = tuple(symbolic_output) if isinstance(symbolic_output, dict) else tuple(output_layers)
     if isinstance(symbolic_output, dict):
@@ -184,13 +150,11 @@ def _build(
     def call(tensors: Sequence[Any]) -> list[Any]:
         return list(flatten(model(pack(tensors), training=False)))
 
-    return KerasModel(
+    return SourceModel(
         name=str(model.name),
         family=family,
-        keras_version=keras_version,
-        inputs=inputs,
-        output_names=uniquify(names),
-        call=call,
+        library_version=library_version,
+        main=SourceCall(inputs=inputs, output_names=uniquify(names), call=call),
         variables=tuple(variables),
         resources=tuple(_resources(model)),
         weights=dict(zip(uniquify([path for path, _ in weights]), (weight for _, weight in weights), strict=True)),

@@ -10,8 +10,8 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
+from ..runtime import import_keras, import_tf_keras
 from .artefacts import CANONICAL_SUFFIX, Artefact, Family
-from .runtime import import_keras, import_tf_keras
 
 _KERAS: dict[Family, Callable[[], Any]] = {"keras": import_keras, "tf_keras": import_tf_keras}
 

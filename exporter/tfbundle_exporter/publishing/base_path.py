@@ -94,13 +94,28 @@ def _read_released(base: Path) -> set[int]:
 
 @contextmanager
 def locked(base: Path) -> Iterator[None]:
-    """Hold a base path's lock; it falls with the process, however that ends."""
-    handle = os.open(base / _LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+    """Hold a base path's lock; it falls with the process, however that ends.
+
+    Raises:
+        FileNotFoundError: The base path is not there (any more).
+    """
+    while True:
+        handle = os.open(base / _LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_still_there(base / _LOCK, handle):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _is_still_there(path: Path, handle: int) -> bool:
+    """Tell whether an open file is the one at that path: whoever held the lock may have removed the base path."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -109,27 +124,52 @@ def staging_folder(base: Path) -> Iterator[Path]:
 
     Yields:
         A path that does not exist yet, for the version to be written to and renamed from. What is left of it
-        afterwards is removed.
+        afterwards is removed, and so is the base path where nothing ever came of it.
 
     Raises:
         OSError: The base path cannot be written.
     """
-    if not base.exists():
-        base.mkdir(parents=True)
-        base.chmod(0o755)
-        sync(base.parent)
-    staging = base / f"{_STAGING}{uuid.uuid4().hex}"
-    # Under the lock: a sweeper must not meet a staging folder whose owner file is not locked yet.
-    with locked(base):
-        _sweep(base)
-        staging.mkdir()
-        owner = os.open(staging / _OWNER, os.O_RDONLY | os.O_CREAT, 0o644)
-        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    is_new = not base.exists()
+    staging, owner = _make_staging(base)
     try:
         yield staging / "version"
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(owner)
+        if is_new:
+            _remove_if_unused(base)
+
+
+def _make_staging(base: Path) -> tuple[Path, int]:
+    staging = base / f"{_STAGING}{uuid.uuid4().hex}"
+    while True:
+        if not base.exists():
+            base.mkdir(parents=True, exist_ok=True)
+            base.chmod(0o755)
+            sync(base.parent)
+        try:
+            # Under the lock: a sweeper must not meet a staging folder whose owner file is not locked yet.
+            with locked(base):
+                _sweep(base)
+                staging.mkdir()
+                owner = os.open(staging / _OWNER, os.O_RDONLY | os.O_CREAT, 0o644)
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return staging, owner
+        except FileNotFoundError:
+            if base.exists():
+                raise
+            # Its maker failed and removed it in this very moment.
+
+
+def _remove_if_unused(base: Path) -> None:
+    """Take back a base path that this export made and nothing came of."""
+    try:
+        with locked(base):
+            if [path.name for path in base.iterdir()] == [_LOCK]:
+                (base / _LOCK).unlink()
+                base.rmdir()
+    except OSError as error:
+        logger.warning("cannot remove the empty folder %s: %s", base, error)
 
 
 def _sweep(base: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from tfbundle_serving.apis.errors import ExportError
 
-Family = Literal["keras", "tf_keras"]
+#: The package that loads a source and that its model belongs to.
+Family = Literal["keras", "tf_keras", "tensorflow"]
 Kind = Literal["hdf5", "keras_archive"]
 
 #: What the kinds are called in talk to people.

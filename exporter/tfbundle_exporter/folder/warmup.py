@@ -18,8 +18,8 @@ from tfbundle_serving.apis.predict import PredictRequest, decode_predict_request
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 from tfbundle_serving.apis.wire import as_view, fields, length_field, view
 
-from .reference import Reference
-from .runtime import import_tensorflow
+from ..proof.reference import Reference
+from ..runtime import import_tensorflow
 
 _PREDICT_LOG, _REQUEST = 6, 1
 

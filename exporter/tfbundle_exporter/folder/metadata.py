@@ -12,7 +12,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,10 @@ from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature, TensorSpec
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
 
-from .artefacts import Artefact
-from .gate import GateReport, OutputParity
-from .keras_model import KerasModel
-from .runtime import import_tensorflow
-from .weights import describe_weights
+from ..models.source_model import SourceModel
+from ..proof.gate import GateReport, OutputParity
+from ..runtime import import_tensorflow
+from ..sources.artefacts import Artefact
 
 #: Raised when a reader of the old form would misread the new one.
 SCHEMA_VERSION = 1
@@ -40,35 +39,78 @@ _TRAINING = ("optimizer", "loss", "metrics", "batch_size", "epochs", "seed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """Where a version comes from.
+    """Where a version comes from, as plain data.
 
     Attributes:
-        model: The loaded model.
-        artefact: The file, or None for a live model.
-        sha256: The file's hash, or "".
+        kind: "live", or the kind of the file or folder.
+        name: The file's name without its folder, or the live model's.
+        family: The package that loaded it.
+        library_version: Version of that package, here.
+        writer_version: Version of the library that wrote the source.
+        sha256: The file's hash; None for a live model.
+        size: In bytes; None for a live model.
+        training: What the source knows of its training.
     """
 
-    model: KerasModel
-    artefact: Artefact | None
-    sha256: str = ""
+    kind: str
+    name: str
+    family: str
+    library_version: str
+    writer_version: str
+    sha256: str | None = None
+    size: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_live(cls, model: SourceModel) -> SourceFacts:
+        """Describe a live model."""
+        return cls(
+            kind="live",
+            name=model.name,
+            family=model.family,
+            library_version=model.library_version,
+            writer_version=model.library_version,
+            training=to_json(model.training),
+        )
+
+    @classmethod
+    def of_artefact(cls, artefact: Artefact, model: SourceModel, sha256: str) -> SourceFacts:
+        """Describe a file and the model that it became."""
+        return cls(
+            kind=artefact.kind,
+            name=artefact.path.name,
+            family=artefact.family,
+            library_version=model.library_version,
+            writer_version=artefact.keras_version,
+            sha256=sha256,
+            size=artefact.size,
+            training=to_json(artefact.training),
+        )
 
 
 def describe_version(
-    staged: Path, *, model_name: str, source: SourceFacts, gate: GateReport, told: Mapping[str, Any]
+    folder: Path,
+    *,
+    model_name: str,
+    source: SourceFacts,
+    weights: Mapping[str, Any],
+    gate: GateReport,
+    told: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Gather everything that metadata.json says, but for the number.
 
     Args:
-        staged: The staged version folder, complete but for metadata.json.
+        folder: The staged version folder, complete but for metadata.json.
         model_name: Name of the model, which is the base path's.
         source: Where the version comes from.
+        weights: Figures and hashes of its weights.
         gate: What was measured of it.
         told: What the user says: "training", "data", "preprocessing", "notes", and fields of the user's own.
 
     Raises:
         ExportError: What the user says is no JSON.
     """
-    signatures = read_signatures(staged)
+    signatures = read_signatures(folder)
     main = signatures.get("serving_default") or next(iter(signatures.values()))
     return {
         "schema_version": SCHEMA_VERSION,
@@ -78,7 +120,7 @@ def describe_version(
         "created_at": _now(),
         "tfbundle_version": package_version("tfbundle"),
         "tensorflow_version": str(import_tensorflow().__version__),
-        "keras_version": source.model.keras_version,
+        "keras_version": source.library_version,
         "python_version": platform.python_version(),
         "source": _describe_source(source),
         "signatures": {name: _describe_signature(signature) for name, signature in signatures.items()},
@@ -86,11 +128,11 @@ def describe_version(
         "training": _describe_training(source, told.get("training")),
         **{name: told.get(name) for name in _TOLD},
         "user": {name: value for name, value in told.items() if name not in (*_TOLD, "training")},
-        "weights": describe_weights(source.model.weights),
-        "fingerprint": _fingerprint(staged),
+        "weights": weights,
+        "fingerprint": _fingerprint(folder),
         "files": {
-            path.relative_to(staged).as_posix(): sha256_of(path)
-            for path in sorted(staged.rglob("*"))
+            path.relative_to(folder).as_posix(): sha256_of(path)
+            for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name != METADATA
         },
         "parity": _describe_parity(gate),
@@ -165,23 +207,13 @@ def _now() -> str:
 
 
 def _describe_source(source: SourceFacts) -> dict[str, Any]:
-    artefact = source.artefact
-    if artefact is None:
-        return {
-            "kind": "live",
-            "name": source.model.name,
-            "family": source.model.family,
-            "keras_version": source.model.keras_version,
-            "sha256": None,
-            "size": None,
-        }
     return {
-        "kind": artefact.kind,
-        "name": artefact.path.name,
-        "family": artefact.family,
-        "keras_version": artefact.keras_version,
+        "kind": source.kind,
+        "name": source.name,
+        "family": source.family,
+        "keras_version": source.writer_version,
         "sha256": source.sha256,
-        "size": artefact.size,
+        "size": source.size,
     }
 
 
@@ -198,8 +230,7 @@ def _describe_spec(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _describe_training(source: SourceFacts, told: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = source.model.training if source.artefact is None else source.artefact.training
-    return {**dict.fromkeys(_TRAINING), **known, **(told or {})}
+    return {**dict.fromkeys(_TRAINING), **source.training, **(told or {})}
 
 
 def _fingerprint(staged: Path) -> str:

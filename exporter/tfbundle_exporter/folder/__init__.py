@@ -1,0 +1,1 @@
+"""What stands in a version folder: SavedModel, warm-up records, metadata.json."""

@@ -1,0 +1,54 @@
+"""A model becomes a SavedModel with named inputs and outputs, through a tf.Module of our own.
+
+Keras's `model.export` names outputs output_0, writes each signature twice and gives other bytes in every process.
+This writes one graph a signature, holds the variables and tables and nothing else, and is the same for both Kerases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfbundle_serving.apis.errors import ExportError
+
+from ..models.source_model import SourceModel
+from ..runtime import import_tensorflow
+from ..signatures.endpoint import Endpoint
+
+
+def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endpoint]) -> None:
+    """Write a SavedModel.
+
+    Args:
+        folder: Where; it is made.
+        model: The source, whose variables and tables the signatures share.
+        endpoints: The signatures.
+
+    Raises:
+        ExportError: TensorFlow cannot trace or write it.
+    """
+    tf = import_tensorflow()
+    module = tf.Module()
+    module.model_variables = list(model.variables)
+    module.model_resources = [*model.resources, *(each for endpoint in endpoints for each in endpoint.resources)]
+    try:
+        functions = {endpoint.signature: _trace(tf, endpoint) for endpoint in endpoints}
+        tf.saved_model.save(module, str(folder), signatures=functions)
+    except (tf.errors.OpError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(
+            f"TensorFlow cannot write model {model.name!r}: {type(error).__name__}: {reason:.400}"
+        ) from error
+
+
+def _trace(tf: Any, endpoint: Endpoint) -> Any:
+    specs = [
+        tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype.number), name=name) for name, spec in endpoint.inputs.items()
+    ]
+
+    # By position, named by the specs: as keywords, names with a hyphen or a dot would be rewritten.
+    def serve(*tensors: Any) -> dict[str, Any]:
+        return endpoint.call(dict(zip(endpoint.inputs, tensors, strict=True)))
+
+    return tf.function(serve, autograph=False).get_concrete_function(*specs)

@@ -1,0 +1,1 @@
+"""A staged folder appears under its number, whole and for good."""

@@ -1,0 +1,1 @@
+"""What is there already: inspect, diff, verify, doctor, restore."""

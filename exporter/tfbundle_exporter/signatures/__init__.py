@@ -1,0 +1,1 @@
+"""What clients call: names, the plain signature, and ready-made ones around it."""

@@ -1,0 +1,1 @@
+"""What people have: files and folders, looked at, checked and loaded."""
