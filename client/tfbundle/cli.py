@@ -58,7 +58,12 @@ def _demo() -> Main:
 
 
 COMMANDS: dict[str, Command] = {
-    "export": Command(_exporter, "export", "turn a model file into the next version folder"),
+    "export": Command(_exporter, "export", "turn a model into the next version folder"),
+    "inspect": Command(_exporter, "export", "show what a model file or a version is"),
+    "diff": Command(_exporter, "export", "tell two versions apart, and whether a client would notice"),
+    "verify": Command(_exporter, "export", "prove that a version is what was exported"),
+    "doctor": Command(_exporter, "export", "find what a server would stumble over in a models folder"),
+    "restore": Command(_exporter, "export", "get the source back that a version keeps"),
     "serve": Command(_serving, "serve", "serve version folders with TensorFlow Serving's flags and wire contract"),
     "predict": Command(_client, "", "call a model"),
     "status": Command(_client, "", "show the state of a model's versions"),

@@ -1,4 +1,4 @@
-"""`tfbundle predict | status | metadata | parity`."""
+"""`tfbundle predict | status | metadata | parity | versions`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from .cli_output import (
     print_status,
     save_outputs,
 )
+from .cli_version_option import base_path_option, read_version, version_option
+from .cli_versions import versions
 from .client import DEFAULT_TIMEOUT_S, Client
 from .flows import find_signature
 from .parity import MAX_REQUESTS, check_parity
@@ -60,7 +62,6 @@ def _timeout(help_text: str, default: float = DEFAULT_TIMEOUT_S) -> Callable[[Fu
 
 _url = click.argument("url")
 _model = click.argument("model")
-_version = click.option("--version", type=int, help="A version number; by default the highest that is AVAILABLE.")
 _label = click.option("--label", help="A version label instead of a number.")
 _signature = click.option("--signature", default="", help="Signature name.  [default: serving_default]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -74,13 +75,17 @@ def commands() -> None:
     """Call models that TensorFlow Serving or `tfbundle serve` serves."""
 
 
+commands.add_command(versions)
+
+
 @commands.command()
 @_url
 @_model
 @click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE|JSON|-", help=".npy, .npz, .json, JSON or stdin."
 )
-@_version
+@version_option
+@base_path_option
 @_label
 @_signature
 @click.option("--outputs", multiple=True, metavar="NAME", help="Only this output; repeatable.")
@@ -93,7 +98,8 @@ def predict(
     url: str,
     model: str,
     inputs: tuple[str, ...],
-    version: int | None,
+    version: str | None,
+    base_path: Path | None,
     label: str | None,
     signature: str,
     outputs: tuple[str, ...],
@@ -108,18 +114,19 @@ def predict(
     JSON is TensorFlow Serving's body, {"instances": ...} or {"inputs": ...}, or the bare values of the input.
     """
     _one_of(version, label)
+    number = read_version(version, base_path)
     given = read_given(inputs)
     with Client(url, timeout=timeout, headers=_read_headers(headers)) as client:
         ready: Any = given
         if isinstance(given, Document):
             signature = signature or given.signature
-            metadata = client.metadata(model, version=version, label=label)
+            metadata = client.metadata(model, version=number, label=label)
             name = signature or "serving_default"
             ready = given.read(find_signature(metadata, name), name)
         answer = client.predict(
             model,
             ready,
-            version=version,
+            version=number,
             label=label,
             signature=signature,
             outputs=outputs,
@@ -137,7 +144,8 @@ def predict(
 @commands.command()
 @_url
 @_model
-@_version
+@version_option
+@base_path_option
 @_timeout("Seconds to wait for the answer.")
 @click.option("--wait", type=click.FloatRange(0, min_open=True), help="Wait up to so many seconds for AVAILABLE.")
 @_headers
@@ -145,17 +153,19 @@ def predict(
 def status(
     url: str,
     model: str,
-    version: int | None,
+    version: str | None,
+    base_path: Path | None,
     timeout: float,
     wait: float | None,
     headers: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Show the state of the versions of MODEL at URL; exit code 1 if none is AVAILABLE."""
+    number = read_version(version, base_path)
     with Client(url, timeout=timeout, headers=_read_headers(headers)) as client:
         if wait is not None:
-            client.wait_until_available(model, version=version, timeout=wait)
-        statuses = client.status(model, version=version)
+            client.wait_until_available(model, version=number, timeout=wait)
+        statuses = client.status(model, version=number)
     if as_json:
         print_json(status_to_json(statuses))
     else:
@@ -166,7 +176,8 @@ def status(
 @commands.command()
 @_url
 @_model
-@_version
+@version_option
+@base_path_option
 @_label
 @_timeout("Seconds to wait for the answer.")
 @_headers
@@ -174,7 +185,8 @@ def status(
 def metadata(
     url: str,
     model: str,
-    version: int | None,
+    version: str | None,
+    base_path: Path | None,
     label: str | None,
     timeout: float,
     headers: tuple[str, ...],
@@ -182,8 +194,9 @@ def metadata(
 ) -> None:
     """Show the signatures of MODEL at URL: names, dtypes and shapes of inputs and outputs."""
     _one_of(version, label)
+    number = read_version(version, base_path)
     with Client(url, timeout=timeout, headers=_read_headers(headers)) as client:
-        found = client.metadata(model, version=version, label=label)
+        found = client.metadata(model, version=number, label=label)
     if as_json:
         print_json(metadata_to_json(found))
     else:
@@ -199,7 +212,8 @@ def metadata(
     type=click.Path(path_type=Path),
     help="A golden.npz, a version folder or a base path.  [default: models/MODEL]",
 )
-@_version
+@version_option
+@base_path_option
 @_label
 @_signature
 @click.option("--labels", type=click.Path(path_type=Path, exists=True), help="True classes (.npy): report accuracies.")
@@ -220,7 +234,8 @@ def parity(
     model: str,
     also: tuple[str, ...],
     reference: Path | None,
-    version: int | None,
+    version: str | None,
+    base_path: Path | None,
     label: str | None,
     signature: str,
     labels: Path | None,
@@ -242,6 +257,7 @@ def parity(
     _one_of(version, label)
     tolerance = None if rtol is None and atol is None else Tolerance(rtol=rtol or 0.0, atol=atol or 0.0)
     try:
+        wanted = version if base_path is None else read_version(version, base_path)
         with ExitStack() as stack:
             clients = [
                 stack.enter_context(Client(each, timeout=timeout, headers=_read_headers(headers)))
@@ -250,8 +266,8 @@ def parity(
             report = check_parity(
                 clients,
                 model,
-                reference or Path("models", model),
-                version=version,
+                reference or base_path or Path("models", model),
+                version=wanted,
                 label=label,
                 signature=signature or None,
                 labels=None if labels is None else _read_labels(labels),
@@ -275,7 +291,7 @@ def parity(
     return 0 if report.is_equal else 1
 
 
-def _one_of(version: int | None, label: str | None) -> None:
+def _one_of(version: str | None, label: str | None) -> None:
     if version is not None and label is not None:
         raise click.UsageError("give --version or --label, not both")
 

@@ -19,7 +19,7 @@ from tfbundle_serving.apis.signatures import Signature
 
 from .client import UNSET, Client, Timeout
 from .flows import find_signature
-from .parity_reference import Expected, Reference, implied_version, read_reference
+from .parity_reference import Expected, Reference, find_tagged, implied_version, read_reference
 from .parity_result import ParityReport, Run, TransportParity
 
 #: A request size that is neither a power of two nor one: what padding to the allowed batch sizes must get right.
@@ -33,7 +33,7 @@ def check_parity(
     model: str,
     reference: Reference,
     *,
-    version: int | None = None,
+    version: int | str | None = None,
     label: str | None = None,
     signature: str | None = None,
     labels: ArrayLike | None = None,
@@ -51,8 +51,8 @@ def check_parity(
         model: Model name.
         reference: A golden.npz, a version folder, a base path (then its folder of the served version), a `Golden`, or
             (inputs, outputs) by name.
-        version: The version to check; by default the one that a version folder given as the reference is of, else the
-            highest that is AVAILABLE.
+        version: The version to check, or its tag where the reference is a base path or lies in one; by default the one
+            that a version folder given as the reference is of, else the highest that is AVAILABLE.
         label: A version label instead.
         signature: Signature name; by default serving_default, or the only one of the reference.
         labels: True classes, one an example, shape (n,); then accuracies are reported.
@@ -76,7 +76,8 @@ def check_parity(
     if not clients:
         raise ParityError(f"{model}: no client to compare with")
     try:
-        pinned = _pin(clients[0], model, version, label, implied_version(reference), timeout)
+        number = find_tagged(reference, version) if isinstance(version, str) else version
+        pinned = _pin(clients[0], model, number, label, implied_version(reference), timeout)
         expected = read_reference(reference, pinned, signature)
         definition = _served_signature(clients, model, pinned, expected, timeout)
         examples = _count(expected, model)

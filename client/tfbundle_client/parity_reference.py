@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tfbundle_serving.apis.errors import BundleError, ParityError
+from tfbundle_serving.apis.errors import BundleError, NotFound, ParityError
 from tfbundle_serving.apis.golden import Golden, read_golden
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
-from tfbundle_serving.apis.version_folder import SAVED_MODEL, golden_path, list_versions, parse_version, read_metadata
+from tfbundle_serving.apis.version_folder import (
+    SAVED_MODEL,
+    find_version,
+    golden_path,
+    list_versions,
+    parse_version,
+    read_metadata,
+)
 
 #: A golden.npz, a version folder, a base path, or the arrays themselves: (inputs, outputs) by name.
 Reference = str | os.PathLike[str] | Golden | tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -42,6 +49,31 @@ def implied_version(reference: Reference) -> int | None:
     """Give the version that a reference is of, where its path says so: models/digits/3 is of version 3."""
     folder = _version_folder_of(reference)
     return None if folder is None else parse_version(folder.name)
+
+
+def find_tagged(reference: Reference, version: str) -> int:
+    """Find the number of a version by its tag, with the base path that the reference is or lies in.
+
+    Args:
+        reference: A base path, a version folder, or a golden.npz in one.
+        version: The tag; a number written as text is taken, too.
+
+    Raises:
+        ParityError: No version bears the tag, or the reference is no path into a base path.
+    """
+    number = parse_version(version)
+    if number is not None:
+        return number
+    folder = _version_folder_of(reference)
+    if folder is None and not isinstance(reference, (str, os.PathLike)):
+        raise ParityError(f"version {version} is a tag, and arrays do not say which number it is: give the number")
+    base = Path(reference) if folder is None else folder.parent  # type: ignore[arg-type]  # a path, as was just seen
+    try:
+        return find_version(base, version)[0]
+    except NotFound as error:
+        raise ParityError(error.message) from error
+    except OSError as error:
+        raise ParityError(f"cannot look for the tag {version} in {base}: {error.strerror or error}") from error
 
 
 def _version_folder_of(reference: Reference) -> Path | None:

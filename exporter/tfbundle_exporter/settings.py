@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 
 from .signatures.names import Names
 
 Naming = Literal["layers", "keras2"]
-#: What the gate refuses by default and lets pass, marked in metadata.json, when it is allowed by name.
-Allowance = Literal["stateful", "random", "fixed-batch", "ops"]
+Gate = Literal["local", "serve"]
+#: What is refused by default, and let pass and marked in metadata.json when it is allowed by name: layers that keep
+#: state between calls, answers that differ from call to call, one batch size, operations that a stock server lacks,
+#: and further signatures of a SavedModel that the example inputs do not fit.
+Allowance = Literal["stateful", "random", "fixed-batch", "ops", "unproven"]
+ALLOWANCES: tuple[Allowance, ...] = get_args(Allowance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,7 @@ class SourceSettings:
         recurrent_activation: What recurrent layers used, for weights that do not say ("sigmoid", "hard_sigmoid").
         keras: The Keras that the architecture is to be built with, where nothing records it.
         allow_unsafe: Load a file even if it holds code.
+        keep: Put the source itself into the version.
     """
 
     architecture: Any = None
@@ -37,6 +42,7 @@ class SourceSettings:
     recurrent_activation: str = ""
     keras: Literal["", "2", "3"] = ""
     allow_unsafe: bool = False
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class SignatureSettings:
         naming: Where names come from that are not given.
         ready: Ready-made signatures around the main one, in order.
         functions: The user's own: name to tf.function.
+        cast_outputs: Give half precision outputs as float32.
     """
 
     name: str = DEFAULT_SIGNATURE
@@ -58,6 +65,7 @@ class SignatureSettings:
     naming: Naming = "layers"
     ready: tuple[Any, ...] = ()
     functions: Mapping[str, Any] = field(default_factory=dict)
+    cast_outputs: bool = False
 
     @property
     def keeps_names(self) -> bool:

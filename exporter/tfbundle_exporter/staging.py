@@ -6,31 +6,37 @@ It returns plain data, so that it can run here or, where a user's module has its
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.golden import write_golden
-from tfbundle_serving.apis.version_folder import golden_path
+from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
+from tfbundle_serving.apis.version_folder import SAVED_MODEL, WARMUP_REQUESTS, golden_path
 
-from .folder.metadata import SourceFacts, sha256_of
+from .folder.keep_source import keep_live, keep_source
+from .folder.kept_saved_model import keep_saved_model
+from .folder.metadata import SourceFacts
 from .folder.saved_model import write_saved_model
 from .folder.warmup import warmup_requests, write_warmup
 from .folder.weights import describe_weights
-from .models.keras_model import adapt
+from .models.live import adapt
+from .models.saved_model import open_saved_model
 from .models.source_model import SourceModel
-from .proof import example_inputs
-from .proof.reference import Reference, ask
+from .progress import begin
+from .proof.questions import ask_all
+from .proof.reference import Reference
 from .publishing.base_path import check_free_space
 from .runtime import quiet
-from .settings import Examples, SignatureSettings, SourceSettings
+from .settings import Allowance, Examples, SignatureSettings, SourceSettings
+from .signatures.build import build_endpoints
 from .signatures.endpoint import Endpoint, plain_endpoint
-from .signatures.names import choose_names
+from .signatures.keras2_names import keras2_names
+from .sources.artefacts import Artefact, hash_artefact
+from .sources.custom_objects import known_names
 from .sources.loading import load_model
 from .sources.security import refuse, scan
-from .sources.sniffing import identify
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +52,13 @@ class Staged:
         facts: Where it comes from.
         weights: What metadata.json says of the weights.
         references: Signature to reference inputs and the source's answers.
+        unproven: Signatures that no inputs were found for, where that is allowed.
     """
 
     facts: SourceFacts
     weights: Mapping[str, Mapping[str, Any]]
     references: Mapping[str, Reference]
+    unproven: tuple[str, ...]
 
 
 def stage(
@@ -61,64 +69,116 @@ def stage(
     reading: SourceSettings,
     signatures: SignatureSettings,
     examples: Examples,
+    allow: frozenset[Allowance] = frozenset(),
 ) -> Staged:
     """Write a version folder that is complete but for metadata.json.
 
     Args:
-        source: A live model or a path.
+        source: A live model, or an artefact that was identified.
         folder: Where to; it does not exist yet, its parent does.
         model_name: Name of the model.
         reading: How to read the source.
         signatures: Which signatures, under which names.
         examples: The reference inputs.
+        allow: What is let pass.
 
     Raises:
         ExportError: The source is no model, is unsafe, or does not fit what it is asked for.
         OSError: The file system refused.
     """
     with quiet():
-        model, facts = _open_source(source, reading)
-        endpoints = _make_endpoints(model, signatures)
-        references = _ask_all(model, endpoints, examples)
-        logger.info("asked the source model for its answers to %d rows", references[endpoints[0].signature].rows)
-        check_free_space(folder.parent, 2 * model.weight_bytes + _SMALL_FILES_BYTES)
-        write_saved_model(folder, model, endpoints)
-        write_warmup(folder, warmup_requests(model_name, references))
-        write_golden(golden_path(folder), {name: reference.golden for name, reference in references.items()})
-        logger.info("wrote the SavedModel")
-        return Staged(facts=facts, weights=describe_weights(model.weights), references=references)
+        model, facts = _open_source(source, reading, examples)
+        is_kept = isinstance(source, Artefact) and _can_be_kept(source, signatures)
+        endpoints = _own_endpoints(model, source) if is_kept else _make_endpoints(model, signatures)
+        begin(logger, "asking the source model for its answers")
+        answers = ask_all(model, endpoints, examples, allow_unproven="unproven" in allow)
+        rows = answers.references[endpoints[0].signature].rows
+        logger.info("asked the source model for its answers to %d rows", rows)
+        _check_space(folder, source, model, reading)
+        begin(logger, "writing the version")
+        if is_kept:
+            keep_saved_model(source.path, folder)
+            logger.info("copied the SavedModel as it is")
+        else:
+            write_saved_model(folder, model, endpoints)
+            logger.info("wrote the SavedModel")
+        if not (folder / WARMUP_REQUESTS).exists():
+            methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
+            write_warmup(folder, warmup_requests(model_name, answers.references, methods))
+        goldens = {name: reference.golden for name, reference in answers.references.items()}
+        golden_path(folder).parent.mkdir(exist_ok=True)
+        write_golden(golden_path(folder), goldens)
+        if reading.keep:
+            _keep(source, folder, reading)
+        return Staged(
+            facts=facts,
+            weights=describe_weights(model.weights),
+            references=answers.references,
+            unproven=answers.unproven,
+        )
 
 
-def _open_source(source: Any, reading: SourceSettings) -> tuple[SourceModel, SourceFacts]:
-    if not isinstance(source, (str, os.PathLike)):
-        model = adapt(source)
-        logger.info("took the live %s model %s, Keras %s", model.family, model.name, model.library_version)
+def _open_source(source: Any, reading: SourceSettings, examples: Examples) -> tuple[SourceModel, SourceFacts]:
+    if not isinstance(source, Artefact):
+        model = adapt(source, examples=examples.given)
+        logger.info("took the live %s model %s, version %s", model.family, model.name, model.library_version)
         return model, SourceFacts.of_live(model)
-    artefact = identify(source)
     if not reading.allow_unsafe:
-        refuse(artefact, scan(artefact, known_names=reading.custom_objects))
-    logger.info("read %s", artefact)
-    sha256 = sha256_of(artefact.path)
-    live = load_model(artefact, custom_objects=reading.custom_objects, allow_unsafe=reading.allow_unsafe)
-    model = adapt(live)
-    logger.info("loaded it with %s %s", model.family, model.library_version)
-    return model, SourceFacts.of_artefact(artefact, model, sha256)
-
-
-def _make_endpoints(model: SourceModel, settings: SignatureSettings) -> list[Endpoint]:
-    inputs = choose_names("input", tuple(model.main.inputs), settings.input_names)
-    outputs = choose_names("output", model.main.output_names, settings.output_names)
-    main = plain_endpoint(settings.name, model.main, inputs=inputs, outputs=outputs)
-    described = ", ".join(f"{name} {spec}" for name, spec in main.inputs.items())
-    logger.info("signature %s: %s -> %s", main.signature, described, ", ".join(outputs))
-    return [main]
-
-
-def _ask_all(model: SourceModel, endpoints: list[Endpoint], examples: Examples) -> dict[str, Reference]:
-    main, *_ = endpoints
-    if examples.given is None:
-        logger.info("no example inputs were given: drawing some from the signature (seed %d)", examples.seed)
-        inputs = example_inputs.draw_examples(main.inputs, seed=examples.seed)
+        refuse(source, scan(source, known_names=known_names(reading)))
+    logger.info("read %s", source)
+    if source.picked is not None:
+        logger.info("picked %s: %s", source.picked.name, source.picked.reason)
+    begin(logger, "loading %s", source.path.name)
+    sha256 = hash_artefact(source)
+    if source.kind == "saved_model":
+        model = open_saved_model(source)
     else:
-        inputs = example_inputs.fit_examples(examples.given, main.inputs, tuple(model.main.inputs))
-    return {main.signature: ask(main.predict, inputs)}
+        live = load_model(source, reading, build=lambda unbuilt: _build(unbuilt, examples))
+        model = adapt(live, examples=examples.given)
+    logger.info("loaded it with %s %s", model.family, model.library_version)
+    return model, SourceFacts.of_artefact(source, model, sha256)
+
+
+def _build(live: Any, examples: Examples) -> None:
+    """Call a model once on the example inputs, so that its weights exist."""
+    adapt(live, examples=examples.given)
+
+
+def _can_be_kept(source: Artefact, signatures: SignatureSettings) -> bool:
+    """Tell whether a SavedModel is published byte for byte: nothing else is asked for, and clients find the default."""
+    facts = source.saved_model
+    is_binary = (source.path / SAVED_MODEL).exists()
+    return facts is not None and is_binary and signatures.keeps_names and DEFAULT_SIGNATURE in facts.signatures
+
+
+def _own_endpoints(model: SourceModel, source: Artefact) -> list[Endpoint]:
+    """Take the signatures of a SavedModel as they are, legal or not: its clients know them by these names."""
+    calls = {DEFAULT_SIGNATURE: model.main, **model.others}
+    assert source.saved_model is not None
+    for name, call in calls.items():
+        described = ", ".join(f"{alias} {spec}" for alias, spec in call.inputs.items())
+        logger.info("signature %s: %s -> %s", name, described, ", ".join(call.output_names))
+    return [
+        plain_endpoint(name, call, inputs=tuple(call.inputs), outputs=call.output_names)
+        for name, call in calls.items()
+        if name in source.saved_model.signatures
+    ]
+
+
+def _make_endpoints(model: SourceModel, signatures: SignatureSettings) -> list[Endpoint]:
+    own_names = keras2_names(model) if signatures.naming == "keras2" else None
+    return build_endpoints(model, signatures, own_names=own_names)
+
+
+def _check_space(folder: Path, source: Any, model: SourceModel, reading: SourceSettings) -> None:
+    kept = source.size if isinstance(source, Artefact) and reading.keep else model.weight_bytes * reading.keep
+    check_free_space(folder.parent, 2 * model.weight_bytes + kept + _SMALL_FILES_BYTES)
+
+
+def _keep(source: Any, folder: Path, reading: SourceSettings) -> None:
+    if not isinstance(source, Artefact):
+        keep_live(source, folder)
+        return
+    text = reading.architecture
+    is_file = isinstance(text, (str, Path)) and Path(text).is_file()
+    keep_source(source, folder, architecture=Path(text) if is_file else None)

@@ -1,4 +1,4 @@
-"""tfbundle predict, status, metadata, parity: as a person or a script calls them."""
+"""tfbundle predict, status, metadata, parity, versions: as a person or a script calls them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers import RunningServer
 from tfbundle.cli import main
+from tfbundle_client.cli import main as client_main
 from tfbundle_serving.apis.golden import Golden, write_golden
 
 _X = np.linspace(-4, 4, 11, dtype=np.float32)
@@ -254,6 +255,73 @@ def test_parity_without_reference_or_server(
     assert _run(capsys, "parity", url, "half_plus_two", "--reference", str(golden), "--labels", "none.npy")[0] == 2
     scheme = url.partition(":")[0]
     assert _run(capsys, "parity", f"{scheme}://127.0.0.1:{free_port}", "m", "--reference", str(golden))[0] == 2
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A base path whose version 123 is served and bears the tag 1.4.0; 124 is not served, 125 is damaged."""
+    base = tmp_path / "half_plus_two"
+    for number in (123, 124, 125):
+        (base / str(number) / "assets.extra").mkdir(parents=True)
+        (base / str(number) / "saved_model.pb").touch()
+    told = {
+        "tag": "1.4.0",
+        "created_at": "2026-01-02T03:04:05Z",
+        "source": {"name": "half.h5"},
+        "parity": {"max_abs_diff": 1.5e-7, "noise_floor": 0.0},
+    }
+    (base / "123" / "metadata.json").write_text(json.dumps(told))
+    (base / "125" / "metadata.json").write_text("{")
+    write_golden(base / "123/assets.extra/golden.npz", {"serving_default": Golden({"x": _X}, {"y": _X / 2 + 2})})
+    return base
+
+
+def test_a_tag_stands_for_a_version(capsys: Captured, url: str, base: Path) -> None:
+    """Every command that takes a version takes its tag, which --base-path tells the number of."""
+    tagged = ["half_plus_two", "--version", "1.4.0", "--base-path", str(base)]
+    assert _answer(capsys, url, *tagged, "--input", "[2]")["version"] == 123
+    assert _run(capsys, "status", url, *tagged)[0] == 0
+    code, out, _ = _run(capsys, "metadata", url, *tagged, "--json")
+    assert (code, json.loads(out)["model_spec"]["version"]) == (0, "123")
+    assert _run(capsys, "parity", url, *tagged)[0] == 0
+    code, out, _ = _run(
+        capsys, "parity", url, "half_plus_two", "--version", "1.4.0", "--reference", str(base / "123"), "--json"
+    )
+    assert (code, json.loads(out)["version"]) == (0, 123)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("predict --input [1]", 1), ("status", 1), ("metadata", 1), ("parity", 2)]
+)
+def test_a_tag_that_nobody_bears(capsys: Captured, url: str, base: Path, command: str, code: int) -> None:
+    """An unknown tag lists the known ones; a tag without a base path says which option is missing."""
+    name, *rest = command.split()
+    got, out, err = _run(capsys, name, url, "half_plus_two", *rest, "--version", "spring", "--base-path", str(base))
+    assert (got, out) == (code, "")
+    assert "has no version of the tag spring; it has 123 (tag 1.4.0), 124, 125" in err
+    got, out, err = _run(capsys, name, url, "half_plus_two", *rest, "--version", "1.4.0")
+    assert (got, out) == (2, "")
+    assert "--base-path models/MODEL" in err if name != "parity" else "models/half_plus_two" in err
+
+
+def test_versions(capsys: Captured, url: str, base: Path) -> None:
+    """The versions are listed with what their folders say, and their state where a server is named."""
+    assert client_main(["versions", str(base)]) == 0
+    head, columns, first, second, third = capsys.readouterr().out.splitlines()
+    assert head == f"half_plus_two in {base}"
+    assert columns.split() == ["version", "tag", "created", "source", "max", "abs", "diff", "remark"]
+    assert first.split() == ["123", "1.4.0", "2026-01-02T03:04:05Z", "half.h5", "1.5e-07"]
+    assert second.split() == ["124", "-", "-", "-", "-"]
+    assert "metadata.json is not JSON" in third
+    (base / "123").rename(base / "gone")
+    assert client_main(["versions", str(base), "--server", url, "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["versions"]
+    assert [(each["version"], each["state"], each["is_there"]) for each in listed] == [
+        (123, "AVAILABLE", False),
+        (124, "", True),
+        (125, "", True),
+    ]
+    assert client_main(["versions", str(base), "--server", url, "--model", "unknown"]) == 0
 
 
 @pytest.mark.parametrize("command", ["predict", "status", "metadata", "parity"])

@@ -189,3 +189,15 @@ def test_references_that_are_not_there(clients: list[Client], tmp_path: Path) ->
     golden.unlink()
     with pytest.raises(ParityError, match=r"golden\.npz is missing"):
         check_parity(clients, "half_plus_two", folder)
+
+
+def test_a_version_by_its_tag(clients: list[Client], tmp_path: Path) -> None:
+    """A tag means the version that bears it in the base path of the reference; one that nobody bears is an error."""
+    folder = _version_folder(tmp_path, 123, tag="1.4.0")
+    for reference in (tmp_path, folder, folder / "assets.extra/golden.npz"):
+        assert check_parity(clients[0], "half_plus_two", reference, version="1.4.0").version == 123
+    with pytest.raises(ParityError, match=r"has no version of the tag spring; it has 123 \(tag 1.4.0\)"):
+        check_parity(clients[0], "half_plus_two", tmp_path, version="spring")
+    with pytest.raises(ParityError, match="give the number"):
+        check_parity(clients[0], "half_plus_two", _golden(), version="1.4.0")
+    assert check_parity(clients[0], "half_plus_two", _golden(), version="123").version == 123

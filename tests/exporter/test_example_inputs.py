@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfbundle_exporter.proof.example_inputs import draw_examples, fit_examples, limit_rows, read_examples
+from tfbundle_exporter.proof.example_inputs import draw_examples, fit_examples, is_batched, limit_rows, read_examples
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import TensorSpec
@@ -98,7 +98,7 @@ def test_drawn_inputs_fit_and_repeat() -> None:
     drawn = draw_examples(SPECS, seed=3)
     again, other = draw_examples(SPECS, seed=3), draw_examples(SPECS, seed=4)
     assert fit_examples(drawn, SPECS, list(SPECS)).keys() == SPECS.keys()
-    assert {array.shape[0] for array in drawn.values()} == {20}
+    assert {array.shape[0] for array in drawn.values()} == {33}
     for name, array in drawn.items():
         assert dtypes.of_numpy(array.dtype) is SPECS[name].dtype
         assert array.tolist() == again[name].tolist()
@@ -106,8 +106,39 @@ def test_drawn_inputs_fit_and_repeat() -> None:
 
 
 def test_drawn_inputs_have_edges() -> None:
-    """Zeros, ones and large values come first; integers are indices that every table has."""
+    """Zeros, ones, negative and large rows take turns with random ones; integers are indices that every table has."""
     drawn = draw_examples(SPECS, seed=0)
-    assert [float(row.max()) for row in drawn["image"][:4]] == [0, 1, -1, 10]
+    assert [float(row.max()) for row in drawn["image"][:8:2]] == [0, 1, -1, 10]
+    assert len(np.unique(drawn["image"][1])) > 1000
     assert set(np.unique(drawn["index"])) == {0, 1}
     assert b"" in drawn["text"]
+
+
+def test_few_large_rows_are_no_mere_edges() -> None:
+    """Where but three rows fit, one of them is random, and no more than these three are ever made."""
+    drawn = draw_examples({"x": TensorSpec(dtypes.FLOAT, (None, 2000, 2000, 3))}, seed=0)["x"]
+    assert drawn.shape[0] == 3
+    assert np.std(drawn[1]) > 0.5
+
+
+def test_an_unknown_rank_gets_a_number_a_row() -> None:
+    """Where the signature says nothing of the shape, nothing but the number of rows is sure."""
+    spec = TensorSpec(dtypes.FLOAT, None)
+    assert is_batched({"x": spec})
+    assert draw_examples({"x": spec}, seed=0)["x"].shape == (33,)
+    assert fit_examples(np.ones((4, 2)), {"x": spec}, ["x"])["x"].shape == (4, 2)
+
+
+BOUND = {"x": TensorSpec(dtypes.FLOAT, (8, 2)), "rate": TensorSpec(dtypes.FLOAT, ()), "text": STRING}
+
+
+def test_a_signature_that_is_bound_to_a_number_of_rows() -> None:
+    """It gets exactly these, drawn or given, and a number alone where an input has no dimension."""
+    assert not is_batched(BOUND)
+    drawn = draw_examples(BOUND, seed=0)
+    assert {name: array.shape for name, array in drawn.items()} == {"x": (8, 2), "rate": (), "text": (8,)}
+    given = {"x": np.ones((3, 2)), "rate": 0.5, "text": ["a", "b", "c"]}
+    fitted = fit_examples(given, BOUND, list(BOUND))
+    assert {name: array.shape for name, array in fitted.items()} == {"x": (8, 2), "rate": (), "text": (8,)}
+    assert fitted["text"].tolist() == [b"a", b"b", b"c", b"a", b"b", b"c", b"a", b"b"]
+    assert fit_examples({**given, "x": np.ones((20, 2))}, BOUND, list(BOUND))["x"].shape == (8, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from tests.exporter.zoo import rows, sequential
 from tests.models import save_half_plus
 from tfbundle_exporter import export_model
+from tfbundle_exporter.folder.prediction_log import WarmupRecord
 from tfbundle_exporter.folder.warmup import warmup_requests, write_warmup
+from tfbundle_exporter.proof.example_inputs import draw_examples
 from tfbundle_exporter.proof.gate import pass_gate
 from tfbundle_exporter.proof.reference import Predict, ask
+from tfbundle_exporter.settings import GateSettings
+from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError, GateError
-from tfbundle_serving.apis.model_spec import ModelSpec
-from tfbundle_serving.apis.predict import PredictRequest
+from tfbundle_serving.apis.signatures import TensorSpec
+from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
 X = {"x": np.linspace(-1, 1, 9, dtype=np.float32)}
 
@@ -36,13 +41,17 @@ def folder(tmp_path: Path) -> Path:
 def test_what_agrees_passes(folder: Path) -> None:
     """The report has the batch sizes that were tried and what was measured."""
     report = pass_gate(folder, {"serving_default": ask(half_plus(2), X)})
-    assert report.batch_sizes == (1, 2, 3, 9)
+    assert report.batch_sizes == (1, 2, 3, 9, 33)
     assert report.rows == 9
     assert report.batchable
     assert report.deterministic
     assert report.max_abs_diff < 1e-6
     assert report.argmax_agreement is None
     assert report.noise_floor == 0
+    assert report.allowed == ()
+    assert report.files == len([path for path in folder.rglob("*") if path.is_file()])
+    assert "AddV2" in report.ops.ops
+    assert report.ops.tensorflow_version.startswith("2.")
 
 
 def test_another_answer_is_named(folder: Path) -> None:
@@ -63,7 +72,7 @@ def wrong_at(size: int) -> Predict:
     return predict
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 9])
+@pytest.mark.parametrize("size", [1, 2, 3, 9, 33])
 def test_every_batch_size_is_compared(size: int, folder: Path) -> None:
     """A difference at one batch size only is found there."""
     with pytest.raises(GateError, match=f"batch of {size}: .*{size} of {size} values differ"):
@@ -95,11 +104,12 @@ def test_warmup_is_replayed(folder: Path) -> None:
     reference = {"serving_default": ask(half_plus(2), X)}
     write_warmup(folder, warmup_requests("m", reference))
     assert pass_gate(folder, reference).warmup_records == 3
-    bad = PredictRequest(ModelSpec("m"), {"w": np.ones(2, np.float32)})
+    bad = WarmupRecord(signature="serving_default", inputs={"w": np.ones(2, np.float32)})
+    (folder / WARMUP_REQUESTS).unlink()
     write_warmup(folder, [*warmup_requests("m", reference), bad])
     with pytest.raises(GateError, match="warm-up record 4: signature 'serving_default' fails on w"):
         pass_gate(folder, reference)
-    (folder / "assets.extra/tf_serving_warmup_requests").write_bytes(b"\0" * 40)
+    (folder / WARMUP_REQUESTS).write_bytes(b"\0" * 40)
     with pytest.raises(GateError, match="warm-up record 1 cannot be read back"):
         pass_gate(folder, reference)
 
@@ -110,13 +120,8 @@ def test_the_noise_floor_is_the_sources_own() -> None:
     assert noisy.noise_floor == pytest.approx(1e-3, rel=1e-3)
 
 
-def nothing_published(base: Path) -> None:
-    """Expect no version and no staging folder."""
-    assert [path.name for path in base.iterdir()] == [".lock"]
-
-
 def test_random_layers_are_refused(k: Any, tmp_path: Path) -> None:
-    """A layer that draws numbers in inference answers differently each time."""
+    """A layer that draws numbers in inference answers differently each time; op and option are named."""
     import tensorflow as tf
 
     class Noise(k.layers.Layer):  # type: ignore[misc]
@@ -124,30 +129,127 @@ def test_random_layers_are_refused(k: Any, tmp_path: Path) -> None:
             return x + tf.random.normal(tf.shape(x))
 
     model = k.Sequential([k.layers.Input((50,), name="x"), Noise(name="noise")])
-    with pytest.raises(GateError, match="output 'noise'"):
+    with pytest.raises(GateError) as caught:
         export_model(model, tmp_path / "m", example_inputs=rows(50))
-    nothing_published(tmp_path / "m")
+    assert "output 'noise': the source model answers the same request differently each time" in str(caught.value)
+    assert "at work is op RandomStandardNormal (node " in str(caught.value)
+    assert "--allow random" in str(caught.value)
+    assert not (tmp_path / "m").exists()
 
 
-def test_the_same_request_must_get_the_same_answer(folder: Path, tmp_path: Path) -> None:
-    """A version that agrees with its source once and remembers it is refused for that."""
+def save(folder: Path, predict: Any, *variables: Any, shape: tuple[int | None, ...] = (None,)) -> Path:
+    """Save a function of a float32 `x` as serving_default, with the variables that it uses."""
     import tensorflow as tf
 
-    class Counter(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.seen = tf.Variable(0.0)
+    module = tf.Module()
+    module.variables_of_it = list(variables)
+    function = tf.function(
+        predict, autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32, name="x")]
+    ).get_concrete_function()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
+    return folder
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-        def predict(self, x: Any) -> Any:
-            # Five batches are compared, the sixth call asks the last again.
-            drift = tf.cast(self.seen.assign_add(1.0) > 5.0, tf.float32)
-            return {"y": x / 2.0 + 2.0 + drift}
 
-    counter = Counter()
-    tf.saved_model.save(counter, str(tmp_path / "counter"), signatures={"serving_default": counter.predict})
-    with pytest.raises(GateError, match="the same request got two answers"):
-        pass_gate(tmp_path / "counter", {"serving_default": ask(half_plus(2), X)})
-    assert pass_gate(folder, {"serving_default": ask(half_plus(2), X)}).deterministic
+def test_a_random_version_may_be_allowed(tmp_path: Path) -> None:
+    """Its values prove nothing; shape, dtype and finiteness are held against the source's, and the report says so."""
+    import tensorflow as tf
+
+    folder = save(tmp_path / "noise", lambda x: {"y": x + tf.random.normal(tf.shape(x))})
+    draw = np.random.default_rng(0)
+    reference = ask(lambda arrays: {"y": arrays["x"] + draw.normal(size=arrays["x"].shape).astype(np.float32)}, X)
+    assert reference.unsteady == ("y",)
+    with pytest.raises(GateError, match="--allow random"):
+        pass_gate(folder, {"serving_default": reference})
+    allowed = GateSettings(allow=frozenset({"random", "stateful"}))
+    report = pass_gate(folder, {"serving_default": reference}, allowed)
+    assert report.allowed == ("random",)
+    assert not report.deterministic
+    assert not report.batchable
+    assert not report.parity["serving_default"]["y"].by_value
+    assert report.max_abs_diff == 0
+    wide = ask(lambda arrays: {"y": draw.normal(size=(len(arrays["x"]), 2)).astype(np.float32)}, X)
+    with pytest.raises(GateError, match=r"output 'y', batch of 1: .* expected float32 \(1, 2\), got float32 \(1,\)"):
+        pass_gate(folder, {"serving_default": wide}, allowed)
+    broken = save(tmp_path / "nan", lambda x: {"y": x + tf.random.normal(tf.shape(x)) * np.float32(np.inf)})
+    with pytest.raises(GateError, match="expected finite numbers"):
+        pass_gate(broken, {"serving_default": reference}, allowed)
+
+
+def test_a_layer_with_state_may_be_allowed(tmp_path: Path) -> None:
+    """Each batch is asked of a version that was loaded anew, as the source was asked after a reset."""
+    import tensorflow as tf
+
+    memory = tf.Variable(0.0)
+    folder = save(tmp_path / "memory", lambda x: {"y": x + memory.assign_add(1.0)}, memory)
+    calls = [0]
+
+    def predict(arrays: Any) -> dict[str, NDArray[Any]]:
+        calls[0] += 1
+        return {"y": arrays["x"] + np.float32(calls[0])}
+
+    def reset() -> None:
+        calls[0] = 0
+
+    references = {"serving_default": ask(predict, X, stateful=("lstm",), reset=reset)}
+    with pytest.raises(GateError, match=r"lstm keeps state from one request to the next: .* --allow stateful"):
+        pass_gate(folder, references)
+    report = pass_gate(folder, references, GateSettings(allow=frozenset({"stateful"})))
+    assert report.allowed == ("stateful",)
+    assert not report.deterministic
+    assert not report.batchable
+    assert report.max_abs_diff == 0
+
+
+def test_one_batch_size_may_be_allowed(tmp_path: Path) -> None:
+    """A graph that takes eight rows and no other number is asked for eight."""
+    folder = save(tmp_path / "eight", lambda x: {"y": x * 2.0}, shape=(8,))
+    inputs = draw_examples({"x": TensorSpec(dtypes.FLOAT, (8,))}, seed=0)
+    references = {"serving_default": ask(lambda arrays: {"y": arrays["x"] * np.float32(2)}, inputs, batched=False)}
+    with pytest.raises(GateError, match=r"one number of rows and no other \(x \(8,\)\): .* --allow fixed-batch"):
+        pass_gate(folder, references)
+    report = pass_gate(folder, references, GateSettings(allow=frozenset({"fixed-batch"})))
+    assert (report.allowed, report.batch_sizes, report.rows) == (("fixed-batch",), (), 8)
+    assert not report.batchable
+
+
+def test_the_same_request_must_get_the_same_answer(tmp_path: Path) -> None:
+    """A version that agrees with its source at first and remembers that it was asked is refused for it."""
+    import tensorflow as tf
+
+    seen = tf.Variable(0.0)
+
+    def predict(x: Any) -> Any:
+        # Six batches are asked twice each; this is the last one's second time.
+        drift = tf.cast(seen.assign_add(1.0) > 11.0, tf.float32)
+        return {"y": x / 2.0 + 2.0 + drift}
+
+    folder = save(tmp_path / "counter", predict, seen)
+    references = {"serving_default": ask(half_plus(2), X)}
+    with pytest.raises(GateError) as caught:
+        pass_gate(folder, references)
+    assert "the same request got two answers" in str(caught.value)
+    assert "at work is op AssignAddVariableOp" in str(caught.value)
+    assert not pass_gate(folder, references, GateSettings(allow=frozenset({"stateful"}))).deterministic
+
+
+def test_a_version_holds_files_and_nothing_else(folder: Path) -> None:
+    """A link leads nowhere once the folder is mounted elsewhere, and a pipe would hang the server."""
+    references = {"serving_default": ask(half_plus(2), X)}
+    (folder / "assets/link").symlink_to(folder / "saved_model.pb")
+    with pytest.raises(GateError, match="assets/link, a symbolic link"):
+        pass_gate(folder, references)
+    (folder / "assets/link").unlink()
+    os.mkfifo(folder / "assets/pipe")
+    with pytest.raises(GateError, match="assets/pipe, a pipe"):
+        pass_gate(folder, references)
+
+
+def test_too_many_warmup_records(folder: Path) -> None:
+    """TensorFlow Serving would refuse the whole version."""
+    record = WarmupRecord(signature="", inputs={"x": np.ones(1, np.float32)})
+    write_warmup(folder, [record] * 1001)
+    with pytest.raises(GateError, match="more than 1000"):
+        pass_gate(folder, {"serving_default": ask(half_plus(2), X)})
 
 
 def test_state_that_would_leak_between_callers_is_refused(k: Any, tmp_path: Path) -> None:
@@ -159,7 +261,7 @@ def test_state_that_would_leak_between_callers_is_refused(k: Any, tmp_path: Path
         model = k.Sequential([k.layers.Input(batch_input_shape=(1, 4, 2), name="x"), layer])
     with pytest.raises(ExportError):
         export_model(model, tmp_path / "m", example_inputs=rows(4, 2))
-    assert not list((tmp_path / "m").glob("[0-9]*"))
+    assert not (tmp_path / "m").exists()
 
 
 def test_rows_that_depend_on_each_other_are_measured(k: Any, tmp_path: Path) -> None:

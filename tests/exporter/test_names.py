@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 
-from tfbundle_exporter.signatures.names import check_legal, choose_names, nearest_legal, uniquify
+from tfbundle_exporter.signatures.names import check_distinct_inputs, check_legal, choose_names, nearest_legal, uniquify
 from tfbundle_serving.apis.errors import ExportError
 
 NEAREST = {
     "a b": "a_b",
     "a/b:c": "a_b_c",
-    "1x": "_1x",
-    "": "_",
+    "1x": "x_1x",
+    "": "x",
     "é": "e",
-    "日本": "_",
-    "self": "_self",
+    "日本": "x",
+    "self": "x_self",
     "-x": "x",
     "dense 1/": "dense_1",
+    "_ _": "x",
+    "__saved_model_init_op": "saved_model_init_op",
 }
 
 
@@ -34,7 +36,21 @@ def test_illegal(name: str) -> None:
     with pytest.raises(ExportError, match="the input cannot be called") as caught:
         check_legal("the input", name)
     assert str(caught.value).endswith(repr(NEAREST[name]))
-    assert check_legal("it", nearest_legal(name)) == NEAREST[name]
+    assert check_legal("it", nearest_legal(name), is_input=True) == NEAREST[name]
+
+
+def test_inputs_begin_with_a_letter() -> None:
+    """An underscore in front is fine for an output; TensorFlow cannot export an input of that name."""
+    assert check_legal("the output", "_x") == "_x"
+    with pytest.raises(ExportError, match=r"a name is a letter, then .* try 'x'"):
+        check_legal("the input", "_x", is_input=True)
+
+
+@pytest.mark.parametrize("names", [("a", "A"), ("a-b", "a_b"), ("x.1", "y", "X_1")])
+def test_inputs_that_tensorflow_takes_for_one(names: tuple[str, ...]) -> None:
+    """Both are named before TensorFlow fails on them with words about something else."""
+    with pytest.raises(ExportError, match=f"cannot tell the inputs '{names[0]}' and '{names[-1]}' apart"):
+        check_distinct_inputs("serving_default", names)
 
 
 def test_equal_names_are_told_apart() -> None:

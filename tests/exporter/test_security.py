@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import sys
+import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +75,21 @@ BAD = {
     "an op that writes": layer("TFOpLambda", config={"function": "io.write_file"}),
     "an op that runs python": layer("TFOpLambda", config={"function": "compat.v1.py_func"}),
     "a vocabulary file": layer("StringLookup", config={"vocabulary": "/etc/passwd"}),
+    "a function of keras that fetches files": layer(
+        "Activation", config={"activation": {"class_name": "function", "module": "keras.utils", "config": "get_file"}}
+    ),
+    "the same as a class": layer(
+        "Dense", config={"activation": {"class_name": "get_file", "module": "tf_keras.utils", "config": {"fname": "x"}}}
+    ),
+    "a function of keras that loads": layer(
+        "Activation",
+        config={
+            "activation": {"class_name": "function", "module": "keras.src.saving.saving_api", "config": "load_model"}
+        },
+    ),
+    "a function of python": layer(
+        "Activation", config={"activation": {"class_name": "function", "module": "builtins", "config": "eval"}}
+    ),
     "inside a wrapper": layer("TimeDistributed", "outer", config={"layer": layer("Lambda")}),
 }
 GOOD = {
@@ -79,6 +98,10 @@ GOOD = {
     "keras's own function": layer(
         "Activation", config={"activation": {"class_name": "function", "module": "builtins", "config": "relu"}}
     ),
+    "a function of keras that computes": layer(
+        "Activation", config={"activation": {"class_name": "function", "module": "keras.activations", "config": "relu"}}
+    ),
+    "a class of keras.utils": layer("FeatureSpace", module="keras.utils"),
     "an op that computes": layer("TFOpLambda", config={"function": "math.multiply"}),
     "an op that decodes": layer("TFOpLambda", config={"function": "io.decode_raw"}),
     "a vocabulary": layer("StringLookup", config={"vocabulary": ["a", "b"]}),
@@ -168,6 +191,33 @@ class TestHdf5:
             h5.create_dataset("model_weights/huge", (1 << 38,), "f4", chunks=(1 << 20,))
         refused(file, tmp_path / "m", "claims 1099")
 
+    def test_pickles(self, file: Path, tmp_path: Path) -> None:
+        """A pickle in a dataset or an attribute is refused; weights of uint8 are none."""
+        import h5py
+
+        pickled = pickle.dumps({"a": list(range(100))})
+        with h5py.File(file, "r+") as h5:
+            h5["bytes"] = np.frombuffer(pickled, np.uint8)
+            h5["opaque"] = np.void(pickled)
+            h5["model_weights"].attrs["settings"] = np.void(pickled)
+            h5["quantized"] = np.arange(128, 256, dtype=np.uint8).reshape(8, 16)
+        places = {finding.place for finding in scan(identify(file))}
+        assert places == {"m.h5, /bytes", "m.h5, /opaque", "m.h5, attribute settings of /model_weights"}
+        refused(file, tmp_path / "m", "pickle, which runs code")
+
+    def test_weights_files(self, k: Any, tmp_path: Path) -> None:
+        """Weights without an architecture are looked over like whole models."""
+        import h5py
+
+        path = tmp_path / "m.weights.h5"
+        sequential(k).model.save_weights(path)
+        assert scan(identify(path)) == []
+        with h5py.File(path, "r+") as h5:
+            h5["layers/elsewhere"] = h5py.ExternalLink("/etc/secret.h5", "/x")
+        assert [str(finding) for finding in scan(identify(path))] == [
+            "m.weights.h5, /layers/elsewhere is a link to '/etc/secret.h5'"
+        ]
+
     def test_links_in_circles(self, file: Path) -> None:
         """A group that contains itself is looked at once."""
         import h5py
@@ -208,11 +258,17 @@ class TestArchive:
     def test_a_bomb(self, keras: Any, tmp_path: Path) -> None:
         """What would unpack to gigabytes is refused by what it claims."""
         path = self.archive(keras, tmp_path)
-        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("assets/zeros", "w") as entry:
+        packed = zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1)
+        with packed as archive, archive.open("assets/zeros", "w") as entry:
             block = bytes(1 << 24)
             for _ in range(65):
                 entry.write(block)
         refused(path, tmp_path / "m", "would unpack to 10")
+
+    def test_a_pickle(self, keras: Any, tmp_path: Path) -> None:
+        """A pickle among the entries is refused, whatever it is called."""
+        path = self.archive(keras, tmp_path, **{"assets/words.txt": pickle.dumps(["a"] * 100)})
+        refused(path, tmp_path / "m", "entry 'assets/words.txt' is a pickle")
 
     def test_links_in_the_weights(self, keras: Any, tmp_path: Path) -> None:
         """The weights inside are HDF5 and are looked over like any."""
@@ -229,6 +285,88 @@ class TestArchive:
             for name, content in entries.items():
                 archive.writestr(name, content)
         refused(tmp_path / "m.keras", tmp_path / "m", "'model.weights.h5', /layers/out is a link")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a SavedModel, an unzipped .keras model and a checkpoint."""
+    import keras
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("made")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = sequential(keras).model
+        model.save(folder / "keras_folder", zipped=False)
+        model.export(folder / "saved_model", verbose=False)
+        tf.train.Checkpoint(model=model).write(str(folder / "checkpoint" / "c"))
+    return folder
+
+
+class TestFolders:
+    @pytest.fixture
+    def source(self, made: Path, tmp_path: Path) -> Path:
+        """Copy them, to be tampered with."""
+        shutil.copytree(made, tmp_path / "made")
+        return tmp_path / "made"
+
+    @pytest.mark.parametrize("kind", ["keras_folder", "saved_model"])
+    def test_what_does_not_belong(self, kind: str, source: Path, tmp_path: Path) -> None:
+        """Links out of the folder and pickles in it are refused by name; a link inside is none of them."""
+        folder = source / kind
+        (folder / "assets").mkdir(exist_ok=True)
+        (folder / "assets" / "inside").symlink_to("../fingerprint.pb")
+        (folder / "assets" / "passwords").symlink_to("/etc/passwd")
+        (folder / "assets" / "all").symlink_to("/etc")
+        (folder / "side.bin").write_bytes(pickle.dumps(["a"] * 100))
+        assert {str(finding).partition(", file ")[2] for finding in scan(identify(folder))} == {
+            "'assets/passwords' is a link to '/etc/passwd', outside of the folder",
+            "'assets/all' is a link to '/etc', outside of the folder",
+            "'side.bin' is a pickle, which runs code when it is read",
+        }
+        refused(folder, tmp_path / "m", "'/etc/passwd'")
+
+    def test_an_unzipped_model(self, source: Path, tmp_path: Path) -> None:
+        """Its configuration and its weights are looked over like those of an archive."""
+        import h5py
+
+        folder = source / "keras_folder"
+        config = json.loads((folder / "config.json").read_bytes())
+        config["config"]["layers"][1]["module"] = "antigravity"
+        (folder / "config.json").write_text(json.dumps(config))
+        with h5py.File(folder / "model.weights.h5", "r+") as h5:
+            h5["elsewhere"] = h5py.ExternalLink("/etc/secret.h5", "/x")
+        refused(folder, tmp_path / "m", "imports the module 'antigravity'", "/elsewhere is a link to '/etc/secret.h5'")
+
+    def test_an_asset_that_lies_elsewhere(self, source: Path, tmp_path: Path) -> None:
+        """A SavedModel that names an asset outside of its folder is refused before TensorFlow reads it."""
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        path = source / "saved_model" / "saved_model.pb"
+        message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        message.meta_graphs[0].asset_file_def.add(filename="../../../etc/passwd")
+        path.write_bytes(message.SerializeToString())
+        refused(path.parent, tmp_path / "m", "asset '../../../etc/passwd' would be read from outside")
+
+    def test_a_checkpoint(self, source: Path) -> None:
+        """Data that lies elsewhere, and values that are larger than their files could hold, are found."""
+        found = identify(source / "checkpoint" / "c")
+        assert scan(found) == []
+        assert "claims 1099511627776 values" in str(scan(replace(found, weights={"huge": (1 << 40,)}))[0])
+        data = found.files[0]
+        shutil.move(data, source / "elsewhere")
+        data.symlink_to(source / "elsewhere")
+        assert [finding.what.partition(",")[2] for finding in scan(identify(found.path))] == [" outside of the folder"]
+
+
+def test_a_saved_model_of_keras_2_with_a_lambda(tf_keras: Any, tmp_path: Path) -> None:
+    """There the byte code is dead, since the graph is what runs; so it is no reason to refuse."""
+    path = tmp_path / "saved"
+    lambda_model(tf_keras, tmp_path / "marker").save(path)
+    found = identify(path)
+    assert found.architecture is not None
+    assert [finding.place for finding in find_code(found.architecture)] == ["layer 'twice'"]
+    assert scan(found) == []
 
 
 def test_a_foreign_module_in_an_archive(keras: Any, tmp_path: Path) -> None:

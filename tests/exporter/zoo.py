@@ -150,3 +150,45 @@ BUILDERS: dict[str, Callable[[Any], Specimen]] = {
     builder.__name__: builder
     for builder in (sequential, functional, many, dicts, recurrent, states, float64, mixed, nested, built_by_call)
 }
+
+
+def nested_dicts(k: Any) -> Specimen:
+    """Build a model whose inputs and outputs are dicts and lists in dicts."""
+    word, left, right = (k.Input((3,), name=name) for name in ("word", "left", "right"))
+    total = k.layers.Add(name="total")([word, left, right])
+    first, second = k.layers.Dense(2, name="first")(total), k.layers.Dense(1, name="second")(total)
+    model = k.Model(
+        {"text": {"word": word}, "pair": [left, right]}, {"pose": {"b": first, "a": second}, "all": [total, left]}
+    )
+    inputs: Inputs = {"left": rows(3), "right": rows(3, seed=2), "word": rows(3, seed=3)}
+    return Specimen(model, inputs, ("all", "all_1", "pose_a", "pose_b"))
+
+
+def preprocessing(k: Any) -> Specimen:
+    """Build a model that begins with every kind of preprocessing of numbers and categories."""
+    layers = k.layers
+    age, plan = k.Input((1,), name="age"), k.Input((1,), dtype="string", name="plan")
+    clicks = k.Input((1,), dtype="int64", name="clicks")
+    scale = layers.Normalization()
+    scale.adapt(np.array([[10.0], [30.0], [50.0]], np.float32))
+    parts = [
+        scale(age),
+        layers.CategoryEncoding(4, output_mode="one_hot")(layers.Discretization([18.0, 40.0, 65.0])(age)),
+        layers.StringLookup(vocabulary=["free", "paid"], output_mode="one_hot")(plan),
+        layers.CategoryEncoding(5, output_mode="one_hot")(layers.Hashing(5)(plan)),
+        layers.IntegerLookup(vocabulary=[3, 7], output_mode="one_hot")(clicks),
+    ]
+    flat = [layers.Flatten()(layers.Rescaling(1.0)(part)) for part in parts]
+    score = layers.Dense(2, name="score")(layers.Concatenate()(flat))
+    inputs: Inputs = {
+        "age": np.array([[5.0], [33.0], [80.0]], np.float32),
+        "plan": np.array([[b"free"], [b"paid"], [b"?"]], object),
+        "clicks": np.array([[3], [7], [1]]),
+    }
+    return Specimen(k.Model([age, plan, clicks], score), inputs, ("score",))
+
+
+#: What is tried as a live model only.
+LIVE_BUILDERS: dict[str, Callable[[Any], Specimen]] = {
+    builder.__name__: builder for builder in (many, states, texts, nested_dicts, preprocessing)
+}

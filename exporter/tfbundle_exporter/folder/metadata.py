@@ -5,13 +5,11 @@ Its form is laid down in tfbundle_serving/apis/metadata.schema.json.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import math
-import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -25,7 +23,8 @@ from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature, Tenso
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
 
 from ..models.source_model import SourceModel
-from ..proof.gate import GateReport, OutputParity
+from ..proof.report import GateReport, OutputParity
+from ..reading.fingerprint import read_fingerprint
 from ..runtime import import_tensorflow
 from ..sources.artefacts import Artefact
 
@@ -46,7 +45,9 @@ class SourceFacts:
         name: The file's name without its folder, or the live model's.
         family: The package that loaded it.
         library_version: Version of that package, here.
-        writer_version: Version of the library that wrote the source.
+        writer_version: Version of the Keras that wrote the source; "" where it does not say, or was no Keras.
+        writer: Who wrote it, in a person's words.
+        tensorflow_version: Version of TensorFlow, here.
         sha256: The file's hash; None for a live model.
         size: In bytes; None for a live model.
         training: What the source knows of its training.
@@ -57,6 +58,8 @@ class SourceFacts:
     family: str
     library_version: str
     writer_version: str
+    writer: str
+    tensorflow_version: str
     sha256: str | None = None
     size: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +72,9 @@ class SourceFacts:
             name=model.name,
             family=model.family,
             library_version=model.library_version,
-            writer_version=model.library_version,
+            writer_version="" if model.family == "tensorflow" else model.library_version,
+            writer=f"{model.family} {model.library_version}",
+            tensorflow_version=_tensorflow_version(),
             training=to_json(model.training),
         )
 
@@ -79,21 +84,30 @@ class SourceFacts:
         return cls(
             kind=artefact.kind,
             name=artefact.path.name,
-            family=artefact.family,
+            family=model.family,
             library_version=model.library_version,
             writer_version=artefact.keras_version,
+            writer=artefact.writer,
+            tensorflow_version=_tensorflow_version(),
             sha256=sha256,
             size=artefact.size,
             training=to_json(artefact.training),
         )
 
 
+def _tensorflow_version() -> str:
+    return str(import_tensorflow().__version__)
+
+
 def describe_version(
     folder: Path,
     *,
     model_name: str,
+    created_at: str,
+    tag: str | None,
     source: SourceFacts,
     weights: Mapping[str, Any],
+    unproven: Sequence[str],
     gate: GateReport,
     told: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -102,8 +116,11 @@ def describe_version(
     Args:
         folder: The staged version folder, complete but for metadata.json.
         model_name: Name of the model, which is the base path's.
+        created_at: When it was made, RFC 3339.
+        tag: Its other name.
         source: Where the version comes from.
         weights: Figures and hashes of its weights.
+        unproven: Signatures that were let pass without proof.
         gate: What was measured of it.
         told: What the user says: "training", "data", "preprocessing", "notes", and fields of the user's own.
 
@@ -117,10 +134,11 @@ def describe_version(
         "model_name": model_name,
         "format": "saved_model",
         "version": None,
-        "created_at": _now(),
+        "tag": tag,
+        "created_at": created_at,
         "tfbundle_version": package_version("tfbundle"),
-        "tensorflow_version": str(import_tensorflow().__version__),
-        "keras_version": source.library_version,
+        "tensorflow_version": source.tensorflow_version,
+        "keras_version": None if source.family == "tensorflow" else source.library_version,
         "python_version": platform.python_version(),
         "source": _describe_source(source),
         "signatures": {name: _describe_signature(signature) for name, signature in signatures.items()},
@@ -138,6 +156,10 @@ def describe_version(
         "parity": _describe_parity(gate),
         "batchable": gate.batchable,
         "deterministic": gate.deterministic,
+        "allowed": sorted({*gate.allowed, *(["unproven"] if unproven else [])}),
+        "unproven": list(unproven),
+        "ops": gate.ops.to_json(),
+        "served": None if gate.served is None else gate.served.to_json(),
         "warmup_records": gate.warmup_records,
     }
 
@@ -198,20 +220,13 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _now() -> str:
-    """Give the time in UTC as RFC 3339; SOURCE_DATE_EPOCH stands in for it, as in other reproducible builds."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    utc = datetime.timezone.utc
-    moment = datetime.datetime.fromtimestamp(int(epoch), utc) if epoch else datetime.datetime.now(utc)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _describe_source(source: SourceFacts) -> dict[str, Any]:
     return {
         "kind": source.kind,
         "name": source.name,
         "family": source.family,
-        "keras_version": source.writer_version,
+        "keras_version": source.writer_version or None,
+        "writer": source.writer,
         "sha256": source.sha256,
         "size": source.size,
     }
@@ -233,9 +248,10 @@ def _describe_training(source: SourceFacts, told: Mapping[str, Any] | None) -> d
     return {**dict.fromkeys(_TRAINING), **source.training, **(told or {})}
 
 
-def _fingerprint(staged: Path) -> str:
+def _fingerprint(staged: Path) -> str | None:
     """Give the SavedModel's singleprint: equal for equal graphs and weights, whenever and wherever written."""
-    return str(import_tensorflow().saved_model.experimental.read_fingerprint(str(staged)).singleprint())
+    fingerprint = read_fingerprint(staged)
+    return None if fingerprint is None else fingerprint.singleprint
 
 
 def _describe_parity(gate: GateReport) -> dict[str, Any]:
@@ -259,4 +275,5 @@ def _describe_output(output: OutputParity) -> dict[str, Any]:
         "max_rel_diff": output.max_rel_diff,
         "argmax_agreement": output.argmax_agreement,
         "tolerance": {"rtol": output.tolerance.rtol, "atol": output.tolerance.atol},
+        "by_value": output.by_value,
     }

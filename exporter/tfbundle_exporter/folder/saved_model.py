@@ -6,11 +6,13 @@ This writes one graph a signature, holds the variables and tables and nothing el
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.signatures import PREDICT_METHOD
+from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from ..models.source_model import SourceModel
 from ..runtime import import_tensorflow
@@ -40,6 +42,8 @@ def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endp
         raise ExportError(
             f"TensorFlow cannot write model {model.name!r}: {type(error).__name__}: {reason:.400}"
         ) from error
+    methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
+    _name_methods(folder, {name: method for name, method in methods.items() if method != PREDICT_METHOD})
 
 
 def _trace(tf: Any, endpoint: Endpoint) -> Any:
@@ -52,3 +56,21 @@ def _trace(tf: Any, endpoint: Endpoint) -> Any:
         return endpoint.call(dict(zip(endpoint.inputs, tensors, strict=True)))
 
     return tf.function(serve, autograph=False).get_concrete_function(*specs)
+
+
+def _name_methods(folder: Path, methods: Mapping[str, str]) -> None:
+    """Write the method names of signatures that are no predict signatures; TF2's saver knows predict only."""
+    if not methods:
+        return
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.saved_model import fingerprinting_utils
+
+    path = folder / SAVED_MODEL
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for signature, method in methods.items():
+            graph.signature_def[signature].method_name = method
+    # In the order that the saver itself writes maps in, or two exports would differ.
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    # The fingerprint covers the signatures.
+    fingerprinting_utils.write_fingerprint(str(folder))

@@ -3,86 +3,110 @@
 assets.extra/tf_serving_warmup_requests is an uncompressed TFRecord of tensorflow.serving.PredictionLog messages. One
 bad record makes TensorFlow Serving refuse the whole version, so the gate replays them first.
 
-Source: tensorflow_serving/apis/prediction_log.proto (predict_log = 6, request = 1 in it); servables/tensorflow/
-saved_model_warmup_util.h (at most 1,000 records).
+Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.h (at most 1,000 records).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tfbundle_serving.apis.errors import DecodeError
-from tfbundle_serving.apis.model_spec import ModelSpec
-from tfbundle_serving.apis.predict import PredictRequest, decode_predict_request, encode_predict_request
+from numpy.typing import NDArray
+
+from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
-from tfbundle_serving.apis.wire import as_view, fields, length_field, view
 
-from ..proof.reference import Reference
+from ..proof.reference import Arrays, Reference
 from ..runtime import import_tensorflow
+from .prediction_log import EXAMPLES, WarmupRecord, decode_prediction_log, encode_prediction_log
 
-_PREDICT_LOG, _REQUEST = 6, 1
-
+#: TensorFlow Serving does not load a version with more.
+MAX_RECORDS = 1000
 #: Batch sizes that are warmed up, as far as there are rows.
 _BATCH_SIZES = (1, 2, 8, 32)
 #: A record larger than this warms nothing that a smaller one does not.
 _MAX_RECORD_BYTES = 1 << 23
 
 
-def warmup_requests(model_name: str, references: Mapping[str, Reference]) -> list[PredictRequest]:
-    """Make the requests: each signature at several batch sizes.
+def warmup_requests(
+    model_name: str, references: Mapping[str, Reference], methods: Mapping[str, str] | None = None
+) -> list[WarmupRecord]:
+    """Make the records: each signature at several batch sizes, 1,000 at most.
 
     Args:
-        model_name: Stands in the requests; servers ignore it.
+        model_name: Stands in the records; servers ignore it.
         references: Signature to its reference inputs.
+        methods: Signature to method name, where it is not predict.
     """
-    requests = []
-    for signature, reference in references.items():
-        row_bytes = sum(array.nbytes for array in reference.inputs.values()) // reference.rows
-        for size in _BATCH_SIZES:
-            if size > reference.rows or (size > 1 and size * row_bytes > _MAX_RECORD_BYTES):
-                break
-            inputs = {name: array[:size] for name, array in reference.inputs.items()}
-            # No version: the record is about to be replayed on whatever number the folder gets.
-            requests.append(PredictRequest(ModelSpec(model_name, signature=signature), inputs))
-    return requests
+    each = max(1, MAX_RECORDS // max(1, len(references)))
+    records = [
+        WarmupRecord(
+            model_name=model_name,
+            signature=signature,
+            inputs=inputs,
+            method_name=_method_for(inputs, (methods or {}).get(signature, PREDICT_METHOD)),
+        )
+        for signature, reference in references.items()
+        for inputs in _batches(reference)[:each]
+    ]
+    return records[:MAX_RECORDS]
 
 
-def encode_prediction_log(request: PredictRequest) -> bytes:
-    """Write a PredictionLog that holds one predict request."""
-    return length_field(_PREDICT_LOG, length_field(_REQUEST, encode_predict_request(request)))
+def _batches(reference: Reference) -> list[Arrays]:
+    if not reference.is_batched:
+        return [reference.inputs]
+    row_bytes = sum(map(_count_bytes, reference.inputs.values())) // reference.rows
+    return [
+        {name: array[:size] for name, array in reference.inputs.items()}
+        for size in _BATCH_SIZES
+        if size <= reference.rows and (size == 1 or size * row_bytes <= _MAX_RECORD_BYTES)
+    ]
 
 
-def decode_prediction_log(record: bytes) -> PredictRequest:
-    """Read a PredictionLog that holds a predict request.
+def _method_for(inputs: Arrays, method: str) -> str:
+    """Warm a signature up by the call that it is made for, where its inputs can be sent by it.
 
-    Raises:
-        DecodeError: It holds something else.
+    Old Estimators exported classify signatures that take plain text; a record that holds it in the place of a
+    tf.Example cannot be parsed, and the version would not load. Predict may call any signature.
     """
-    for number, _, log in fields(view(record)):
-        if number == _PREDICT_LOG:
-            for inner, _, request in fields(as_view(log, "predict_log")):
-                if inner == _REQUEST:
-                    return decode_predict_request(as_view(request, "request"))
-    raise DecodeError("the record is no PredictionLog of a predict request")
+    if method not in (CLASSIFY_METHOD, REGRESS_METHOD) or tuple(inputs) != (EXAMPLES,) or inputs[EXAMPLES].ndim != 1:
+        return PREDICT_METHOD
+    from google.protobuf.message import DecodeError
+
+    tf = import_tensorflow()
+    try:
+        for serialized in inputs[EXAMPLES]:
+            tf.train.Example.FromString(serialized)
+    except (DecodeError, TypeError):  # TypeError: numbers are no bytes
+        return PREDICT_METHOD
+    return method
 
 
-def write_warmup(folder: Path, requests: list[PredictRequest]) -> None:
-    """Write the warm-up file of a version folder."""
+def _count_bytes(array: NDArray[Any]) -> int:
+    # An array of objects counts its pointers; encoded images are what they point at.
+    return sum(map(len, array.ravel().tolist())) if array.dtype.kind == "O" else array.nbytes
+
+
+def write_warmup(folder: Path, records: list[WarmupRecord]) -> None:
+    """Write the warm-up file of a version folder; one that a SavedModel brought with it stays as it is."""
     tf = import_tensorflow()
     path = folder / WARMUP_REQUESTS
+    if path.exists():
+        return
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in requests:
-            writer.write(encode_prediction_log(request))
+        for record in records:
+            writer.write(encode_prediction_log(record))
 
 
-def read_warmup(folder: Path) -> Iterator[PredictRequest]:
+def read_warmup(folder: Path) -> Iterator[WarmupRecord]:
     """Read the warm-up file of a version folder.
 
     Raises:
-        DecodeError: A record is no PredictionLog of a predict request.
+        DecodeError: A record holds something that no server replays.
+        tf.errors.DataLossError: The file is no TFRecord, or is compressed.
     """
     tf = import_tensorflow()
     for record in tf.data.TFRecordDataset(str(folder / WARMUP_REQUESTS)).as_numpy_iterator():
-        yield decode_prediction_log(record)
+        yield from decode_prediction_log(record)

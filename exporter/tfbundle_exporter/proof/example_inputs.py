@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ MAX_BYTES = 1 << 25
 #: The gate asks batches of one, two and three.
 MIN_ROWS = 3
 
-#: Rows drawn at random, besides the edge rows.
-_DRAWN_ROWS = 16
+#: Rows that are drawn, edge rows included: one more than the widest vectors and the usual batch of 32.
+_DRAWN_ROWS = 33
 #: Stands in for a dimension of any size: in images something that survives a few poolings, else a short sequence.
 _FREE_SIZE_IMAGE, _FREE_SIZE = 64, 8
 _WORDS = (b"", b"a", b"the quick brown fox", "Grüße, 世界".encode(), b"0", b"A-B_c.d")
@@ -71,7 +71,7 @@ def fit_examples(
 
     Returns:
         Public name to array of the signature's dtype, at least three rows (repeated where fewer were given), at most
-        256 or 32 MiB of them.
+        256 or 32 MiB of them. Where the signature is bound to a number of rows, exactly these.
 
     Raises:
         ExportError: A name, dtype, shape or number of rows does not fit; the message says what was expected.
@@ -79,11 +79,16 @@ def fit_examples(
     arrays = {
         name: _fit(name, array, specs[name]) for name, array in _by_name(given, tuple(specs), tuple(layers)).items()
     }
-    rows = {array.shape[0] for array in arrays.values()}
-    if len(rows) != 1 or 0 in rows:
-        counts = ", ".join(f"{name} {array.shape[0]}" for name, array in arrays.items())
-        raise ExportError(f"example inputs need the same number of rows, at least one, for each input; got {counts}")
-    return limit_rows(arrays)
+    counts = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
+    if 0 in counts.values() or (is_batched(specs) and len(set(counts.values())) != 1):
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ExportError(f"example inputs need the same number of rows, at least one, for each input; got {told}")
+    return limit_rows(arrays) if is_batched(specs) else _take_bound_rows(arrays, specs)
+
+
+def is_batched(specs: Mapping[str, TensorSpec]) -> bool:
+    """Tell whether every input begins with a free batch dimension, as a server's batching and its clients expect."""
+    return all(spec.shape is None or (len(spec.shape) > 0 and spec.shape[0] is None) for spec in specs.values())
 
 
 def _by_name(given: Any, names: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, Any]:
@@ -141,8 +146,9 @@ def _as_byte_strings(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Tell whether rows fit; how many of them there are is seen to later."""
     return len(shape) == len(wanted) and all(
-        size is None or size == got for size, got in zip(wanted, shape, strict=True)
+        size is None or size == got for size, got in zip(wanted[1:], shape[1:], strict=True)
     )
 
 
@@ -155,45 +161,71 @@ def limit_rows(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     return {name: array[places] for name, array in arrays.items()}
 
 
-def draw_examples(specs: Mapping[str, TensorSpec], *, seed: int) -> Arrays:
-    """Draw inputs from a signature: edge rows (zeros, ones, small and large), then random ones.
+def _take_bound_rows(arrays: Mapping[str, NDArray[Any]], specs: Mapping[str, TensorSpec]) -> Arrays:
+    """Keep as many rows of each input as its own first dimension says; one row where it has no dimension at all."""
+    bound = [spec.shape[0] for spec in specs.values() if spec.shape and spec.shape[0] is not None]
+    taken: Arrays = {}
+    for name, array in arrays.items():
+        shape = specs[name].shape
+        if shape == ():
+            taken[name] = array if array.ndim == 0 else array[-1:].reshape(())
+            continue
+        own = shape[0] if shape else None
+        count = own if own is not None else next(iter(bound), MIN_ROWS)
+        taken[name] = array[np.arange(count) % array.shape[0]]
+    return taken
 
-    Integers are 0 or 1, the only indices that every embedding and one-hot layer takes.
+
+def draw_examples(specs: Mapping[str, TensorSpec], *, seed: int) -> Arrays:
+    """Draw inputs from a signature: edge rows (zeros, ones, negative and large ones) and random ones.
+
+    Integers are 0 or 1, the only indices that every embedding and one-hot layer takes. An input of unknown rank gets
+    one number a row.
 
     Args:
-        specs: Input name to dtype and shape, the first dimension free.
+        specs: Input name to dtype and shape.
         seed: Equal seeds draw equal inputs.
+
+    Returns:
+        Input name to array: 33 rows, or as many as fit into 32 MiB (three at least), or as many as the signature is
+        bound to.
     """
     random = np.random.default_rng(seed)
-    drawn: Arrays = {}
-    for name, spec in specs.items():
-        sizes = (spec.shape or (None,))[1:]
-        free = _FREE_SIZE_IMAGE if len(sizes) >= 3 else _FREE_SIZE
-        shape = tuple(free if size is None else size for size in sizes)
-        drawn[name] = _draw(spec, shape, random)
-    return limit_rows(drawn)
+    shapes = {name: _row_shape(spec) for name, spec in specs.items()}
+    row_bytes = sum(math.prod(shape) * _value_bytes(specs[name]) for name, shape in shapes.items())
+    count = max(MIN_ROWS, min(_DRAWN_ROWS, MAX_BYTES // max(1, row_bytes)))
+    drawn = {name: _draw(spec, shapes[name], count, random) for name, spec in specs.items()}
+    return drawn if is_batched(specs) else _take_bound_rows(drawn, specs)
 
 
-def _draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[Any]:
+def _row_shape(spec: TensorSpec) -> tuple[int, ...]:
+    sizes = (spec.shape or (None,))[1:]
+    free = _FREE_SIZE_IMAGE if len(sizes) >= 3 else _FREE_SIZE
+    return tuple(free if size is None else size for size in sizes)
+
+
+def _value_bytes(spec: TensorSpec) -> int:
+    return max(map(len, _WORDS)) if spec.dtype.is_string else spec.dtype.to_numpy().itemsize
+
+
+def _draw(spec: TensorSpec, shape: tuple[int, ...], count: int, random: np.random.Generator) -> NDArray[Any]:
     if spec.dtype.is_string:
-        count = math.prod(shape)
-        places = (np.arange((len(_EDGES) + _DRAWN_ROWS) * count) + random.integers(len(_WORDS))) % len(_WORDS)
+        size = math.prod(shape)
+        places = (np.arange(count * size) + random.integers(len(_WORDS))) % len(_WORDS)
         words: NDArray[Any] = np.empty(len(_WORDS), object)
         words[:] = _WORDS
-        texts: NDArray[Any] = words[places].reshape((-1, *shape))
+        texts: NDArray[Any] = words[places].reshape((count, *shape))
         return texts
     dtype = spec.dtype.to_numpy()
-    if dtype.kind in "iub":
-        edges = [np.zeros((2, *shape), dtype), np.ones((2, *shape), dtype)]
-        return np.concatenate([*edges, random.integers(0, 2, (_DRAWN_ROWS, *shape)).astype(dtype)])
-    rows = [np.asarray(edge(np.ones(shape))) for edge in _EDGES]
-    return np.concatenate([np.stack(rows), random.normal(size=(_DRAWN_ROWS, *shape))]).astype(dtype)
+    rows = np.empty((count, *shape), dtype)
+    for place in range(count):
+        edge = _EDGES[place // 2] if place % 2 == 0 and place // 2 < len(_EDGES) else None
+        if dtype.kind in "iub":
+            rows[place] = random.integers(0, 2, shape) if edge is None else min(1, abs(edge))
+        else:
+            rows[place] = random.normal(size=shape) if edge is None else edge
+    return rows
 
 
-#: Edge rows of floats, each from a row of ones.
-_EDGES: tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], ...] = (
-    np.zeros_like,
-    np.ones_like,
-    np.negative,
-    lambda ones: 10.0 * ones,
-)
+#: Rows that are one number throughout. They take turns with random rows, so that even three rows are no mere edges.
+_EDGES = (0, 1, -1, 10)

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _LOCK, _RELEASED, _STAGING, _OWNER = ".lock", ".released", ".staging-", "owner"
 #: TensorFlow Serving's versions are int64.
 _LARGEST_VERSION = (1 << 63) - 1
+#: How often a base path is made anew that others take away; each time is one other exporter that failed.
+_ATTEMPTS = 1000
 
 
 def check_base_path(base: Path) -> None:
@@ -142,12 +144,14 @@ def staging_folder(base: Path) -> Iterator[Path]:
 
 def _make_staging(base: Path) -> tuple[Path, int]:
     staging = base / f"{_STAGING}{uuid.uuid4().hex}"
+    attempt = 0
     while True:
-        if not base.exists():
-            base.mkdir(parents=True, exist_ok=True)
-            base.chmod(0o755)
-            sync(base.parent)
+        attempt += 1
         try:
+            if not base.exists():
+                base.mkdir(parents=True, exist_ok=True)
+                base.chmod(0o755)
+                sync(base.parent)
             # Under the lock: a sweeper must not meet a staging folder whose owner file is not locked yet.
             with locked(base):
                 _sweep(base)
@@ -156,9 +160,10 @@ def _make_staging(base: Path) -> tuple[Path, int]:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return staging, owner
         except FileNotFoundError:
-            if base.exists():
+            # An exporter that made the base path failed and took it back in this very moment; that it is here again
+            # by now, made by a third one, says nothing against another try.
+            if attempt == _ATTEMPTS:
                 raise
-            # Its maker failed and removed it in this very moment.
 
 
 def _remove_if_unused(base: Path) -> None:
@@ -204,6 +209,10 @@ def _has_living_owner(folder: Path) -> bool:
 def check_free_space(base: Path, wanted_bytes: int) -> None:
     """Refuse to begin what will not fit.
 
+    Args:
+        base: The base path, or a staging folder in it.
+        wanted_bytes: What it takes.
+
     Raises:
         ExportError: The file system of the base path (or of its nearest existing parent) has less room.
     """
@@ -212,6 +221,7 @@ def check_free_space(base: Path, wanted_bytes: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < wanted_bytes:
+        named = base.parent if base.name.startswith(_STAGING) else base
         raise ExportError(
-            f"{base} needs about {wanted_bytes / 1e6:.0f} MB of free space, there are {free / 1e6:.0f} MB"
+            f"{named} needs about {wanted_bytes / 1e6:.0f} MB of free space, there are {free / 1e6:.0f} MB"
         )

@@ -85,7 +85,12 @@ class Endpoint:
 
 
 def plain_endpoint(
-    signature: str, source: SourceCall, *, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    signature: str,
+    source: SourceCall,
+    *,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    cast_outputs: bool = False,
 ) -> Endpoint:
     """Give a source's own call the names that clients use.
 
@@ -94,10 +99,19 @@ def plain_endpoint(
         source: The call.
         inputs: Public input names, in the source's order.
         outputs: Public output names, in the source's order.
+        cast_outputs: Answer in float32 where the source answers in float16 or bfloat16, as mixed precision does.
     """
 
     def function(tensors: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(zip(outputs, source.call([tensors[name] for name in inputs]), strict=True))
+        results = source.call([tensors[name] for name in inputs])
+        return dict(zip(outputs, map(_widen, results) if cast_outputs else results, strict=True))
 
     specs = dict(zip(inputs, source.inputs.values(), strict=True))
-    return Endpoint(signature=signature, inputs=specs, outputs=outputs, function=function)
+    return Endpoint(
+        signature=signature, inputs=specs, outputs=outputs, function=function, method_name=source.method_name
+    )
+
+
+def _widen(tensor: Any) -> Any:
+    tf = import_tensorflow()
+    return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.float16, tf.bfloat16) else tensor

@@ -1,78 +1,71 @@
-"""A model file becomes a live model, with the Keras that it needs."""
+"""An artefact becomes a live model, with the Keras that it needs."""
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import logging
+import os
+from collections.abc import Callable
 from typing import Any
 
-from tfbundle_serving.apis.errors import BundleError, ExportError
+from ..settings import SourceSettings
+from .architecture import is_code
+from .artefacts import Artefact, Family
+from .families import FAMILY_OF_OPTION
+from .vocabularies import refuse_empty_vocabularies
+from .weights_loading import load_with_architecture
+from .weights_v3 import keras_names
+from .whole_model import load_whole
 
-from ..runtime import import_keras, import_tf_keras
-from .artefacts import CANONICAL_SUFFIX, Artefact, Family
-
-_KERAS: dict[Family, Callable[[], Any]] = {"keras": import_keras, "tf_keras": import_tf_keras}
-
-#: How both Kerases say that they do not know a class or function.
-_UNKNOWN_OBJECT = re.compile(
-    r"(?:Unknown (?:layer|\w+ ?function|object|\w+)|Could not locate (?:class|function)):? '([^']+)'", re.IGNORECASE
-)
+logger = logging.getLogger(__name__)
 
 
-def load_model(
-    artefact: Artefact, *, custom_objects: Mapping[str, Any] | None = None, allow_unsafe: bool = False
-) -> Any:
-    """Load a model file for inference: what it says of the training is not restored.
+def load_model(artefact: Artefact, reading: SourceSettings, *, build: Callable[[Any], None] | None = None) -> Any:
+    """Load a model for inference: what its file says of the training is not restored.
 
     Args:
-        artefact: The file; it was scanned before.
-        custom_objects: Name to class or function, for layers of the user's own.
-        allow_unsafe: Let Keras run the code that the file holds.
+        artefact: Anything but a SavedModel; it was scanned before.
+        reading: How to read it.
+        build: Calls a model once on example inputs. Needed for an architecture whose weights do not exist before that.
+
+    Returns:
+        A live model of the Keras that it needs.
 
     Raises:
-        ExportError: Keras cannot load it; the message names the file and gives Keras's reason in a line.
+        ExportError: It cannot be loaded as it is; the message names the file, and the layer and option where it can.
+        OSError: A file cannot be read.
     """
-    keras = _KERAS[artefact.family]()
-    known = dict(custom_objects or {})
-    if artefact.family == "keras" and artefact.kind == "hdf5":
-        known = _operations(keras) | known
-    with tempfile.TemporaryDirectory(prefix="tfbundle-") as folder:
-        # Both Kerases choose their reader by the suffix, and the file may have another.
-        link = Path(folder, f"model{CANONICAL_SUFFIX[artefact.kind]}")
-        link.symlink_to(artefact.path.resolve())
-        try:
-            # compile=False: the training's configuration fails to load in ways of its own and serving has no use of it.
-            return keras.models.load_model(link, custom_objects=known, compile=False, safe_mode=not allow_unsafe)
-        except BundleError:
-            raise
-        except Exception as error:
-            raise ExportError(_explain(artefact, f"{artefact.family} {keras.__version__}", error)) from error
+    if reading.architecture is not None or artefact.needs_architecture:
+        model = load_with_architecture(artefact, reading, build_by_call=build)
+    else:
+        model = load_whole(artefact, reading)
+    refuse_empty_vocabularies(model, artefact)
+    return model
 
 
-def _operations(keras: Any) -> dict[str, Any]:
-    """Name the operations of Keras 3 that its own .h5 files mention and its .h5 reader does not find.
+def needs_own_process(artefact: Artefact | None, reading: SourceSettings) -> dict[str, str] | None:
+    """Tell whether a source is to be read in a process of its own, since code of the user's has its say.
 
-    A Masking layer before an LSTM is enough to leave a NotEqual and an Any in the file. Operations that share their
-    name with a layer (Add, Multiply) stay out: there the file does not say which one it means.
+    Args:
+        artefact: The source; None for a live model.
+        reading: How it is to be read.
+
+    Returns:
+        The environment that the process needs, so that `tf.keras` is the Keras of the source there; None where this
+        process will do.
     """
-    found: dict[str, Any] = {}
-    waiting = [keras.Operation]
-    while waiting:
-        operation = waiting.pop()
-        waiting += operation.__subclasses__()
-        if operation.__module__.startswith("keras.src.ops.") and not hasattr(keras.layers, operation.__name__):
-            found[operation.__name__] = operation
-    return found
+    if not reading.modules and not is_code(reading.architecture):
+        return None
+    legacy = _family_for_code(artefact, reading) == "tf_keras"
+    return {"TF_USE_LEGACY_KERAS": "1" if legacy else "0", "KERAS_BACKEND": "tensorflow"}
 
 
-def _explain(artefact: Artefact, loader: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    unknown = _UNKNOWN_OBJECT.search(text)
-    if unknown:
-        return (
-            f"{artefact.path} uses {unknown[1]!r}, which Keras does not know: "
-            f"pass custom_objects={{{unknown[1]!r}: ...}} with its class or function"
-        )
-    return f"{artefact.path} ({artefact}) could not be loaded by {loader}: {type(error).__name__}: {text:.300}"
+def _family_for_code(artefact: Artefact | None, reading: SourceSettings) -> Family:
+    wanted = FAMILY_OF_OPTION.get(reading.keras)
+    if wanted is not None:
+        return wanted
+    if artefact is not None and artefact.family in ("keras", "tf_keras"):
+        return artefact.family
+    if artefact is not None and artefact.kind == "weights_v3" and keras_names(artefact.path):
+        return "keras"
+    # Nothing records it: tf.keras is what it is in the process that the user started.
+    return "tf_keras" if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true") else "keras"

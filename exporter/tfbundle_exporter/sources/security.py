@@ -12,7 +12,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 
-from . import hdf5_artefact, keras_archive
+from . import checkpoint_artefact, hdf5_artefact, keras_archive, saved_model_artefact
 from .artefacts import Artefact, Kind
 from .findings import Finding
 
@@ -25,6 +25,18 @@ _CODE_LAYERS = {
     "__lambda__": "holds Python code",
     "TFSMLayer": "is a TFSMLayer, which loads another SavedModel",
 }
+
+#: Modules of Keras whose functions only compute. Those of others fetch files (keras.utils.get_file), load models or
+#: lift Keras's own protection.
+_COMPUTING_MODULES = re.compile(
+    r"(tf_|tensorflow\.|tensorflow\.python\.)?keras(\.src)?"
+    r"\.(activations|backend|constraints|initializers|layers|losses|metrics|ops|random|regularizers)(\.\w+)*"
+)
+#: Functions of Python itself that Keras 2 finds by the module "builtins" and that do more than compute.
+_RUNNING_BUILTINS = frozenset(
+    {"__import__", "breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals", "help", "input"}
+    | {"locals", "open", "print", "quit", "setattr", "vars"}
+)
 
 #: Parts of a preprocessing layer's configuration that are read from a file where they are a text.
 _READ_FROM_FILES = ("vocabulary", "idf_weights")
@@ -41,17 +53,18 @@ _REACHING_OUT = re.compile(
 
 
 def scan(artefact: Artefact, *, known_names: Collection[str] = ()) -> list[Finding]:
-    """Look a model file over; nothing of it is executed.
+    """Look a model file or folder over; nothing of it is executed.
 
     Args:
-        artefact: The file.
+        artefact: The file or folder.
         known_names: Names of the custom objects that the user supplies; their modules are not imported.
 
     Raises:
         ExportError: The file is damaged.
     """
-    found = list(find_code(artefact.architecture, known_names=known_names))
-    return found + list(_CONTAINERS[artefact.kind](artefact))
+    # A SavedModel's architecture is history: what runs is its graph, and the gate looks at that.
+    architecture = {} if artefact.kind == "saved_model" else artefact.architecture or {}
+    return [*find_code(architecture, known_names=known_names), *_CONTAINERS[artefact.kind](artefact)]
 
 
 def refuse(artefact: Artefact, findings: Sequence[Finding]) -> None:
@@ -112,6 +125,9 @@ def _judge(node: Mapping[str, Any], class_name: str, owner: str, known_names: Co
             # tf_keras would put that file, whatever it is, into the version folder.
             yield Finding(owner, f"reads its {key} from the file {config[key]!r} of this machine")
     module = node.get("module")
+    function = node.get("config") if class_name == "function" else class_name
+    if isinstance(module, str) and isinstance(function, str) and _is_reaching(module, function):
+        yield Finding(owner, f"calls {module}.{function}, which reaches outside the model")
     if isinstance(module, str) and not _OWN_MODULES.fullmatch(module):
         # A function's configuration is its name.
         names = (class_name, bare_name, node.get("registered_name"), node.get("config"))
@@ -119,9 +135,24 @@ def _judge(node: Mapping[str, Any], class_name: str, owner: str, known_names: Co
             yield Finding(owner, f"imports the module {module!r} (for {class_name})")
 
 
+def _is_reaching(module: str, function: str) -> bool:
+    if module == "builtins":
+        return function in _RUNNING_BUILTINS
+    # Classes of any of Keras's modules are parts of models; what begins with "__" is how Keras writes values.
+    is_function = not function[:1].isupper() and not function.startswith("__")
+    return is_function and _OWN_MODULES.fullmatch(module) is not None and not _COMPUTING_MODULES.fullmatch(module)
+
+
+def _find_hdf5_hazards(artefact: Artefact) -> Iterator[Finding]:
+    return hdf5_artefact.find_hazards(artefact.path, where=artefact.path.name, stored_bytes=artefact.size)
+
+
 _CONTAINERS: dict[Kind, Callable[[Artefact], Iterator[Finding]]] = {
-    "hdf5": lambda artefact: hdf5_artefact.find_hazards(
-        artefact.path, where=artefact.path.name, stored_bytes=artefact.size
-    ),
+    "hdf5": _find_hdf5_hazards,
+    "weights_keras2": _find_hdf5_hazards,
+    "weights_v3": _find_hdf5_hazards,
     "keras_archive": lambda artefact: keras_archive.find_hazards(artefact.path),
+    "keras_folder": keras_archive.find_unzipped_hazards,
+    "saved_model": saved_model_artefact.find_hazards,
+    "checkpoint": checkpoint_artefact.find_hazards,
 }
