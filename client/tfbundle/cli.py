@@ -65,6 +65,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(_exporter, "export", "find what a server would stumble over in a models folder"),
     "restore": Command(_exporter, "export", "get the source back that a version keeps"),
     "serve": Command(_serving, "serve", "serve version folders with TensorFlow Serving's flags and wire contract"),
+    "versions": Command(_client, "", "list a model's versions, tags and states"),
     "predict": Command(_client, "", "call a model"),
     "status": Command(_client, "", "show the state of a model's versions"),
     "metadata": Command(_client, "", "show a model's signatures"),

@@ -11,7 +11,7 @@ import click
 
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 
-from .settings import ALLOWANCES
+from .settings import ALLOWANCES, PICKS
 from .talk import talk
 
 
@@ -27,7 +27,7 @@ def _names(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 
 _SOURCE = (
     click.option("--architecture", metavar="WHAT", help="What weights belong to: a .json or .yaml, or module:factory."),
-    click.option("--pick", default="", metavar="WHICH", help="Of a checkpoint folder: latest, best or epoch=N."),
+    click.option("--pick", default="", metavar="WHICH", help=f"Which checkpoint of a folder: {PICKS}."),
     click.option(
         "--custom-objects", multiple=True, metavar="MODULE[:NAME]", help="Where layers of its own are; repeatable."
     ),

@@ -99,7 +99,7 @@ def export_model(
             `model.save` gave, so that its clients go on working.
         signature: The main signature's name. Clients that name none mean "serving_default".
         signatures: Signatures of your own besides: name to tf.function with an input_signature.
-        ready: Ready-made signatures around the main one: Image(), Example(), Classify(), Regress(), Raw(), TopK().
+        ready: Ready-made signatures around the main one: Image(), Example(), Classify(), Regress(), Raw(), Labels().
         cast_outputs: Give bfloat16 and float16 outputs as float32.
         version: The number; None takes the next one. One that exists or ever existed is refused.
         tag: A name for the version besides its number, such as "1.4.0"; unique in the base path.

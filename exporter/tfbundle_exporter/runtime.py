@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import re
 import sys
 import tempfile
@@ -112,3 +113,18 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def same_chance() -> Iterator[None]:
+    """Let both Kerases draw the same seeds for random layers each time, and leave Python's own chance as it was.
+
+    A loaded model gets new seeds that its file does not hold, and an LSTM with recurrent dropout has its seed in the
+    graph even where nothing is random: without this no two exports of one file would be alike.
+    """
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)

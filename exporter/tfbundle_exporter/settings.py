@@ -11,6 +11,8 @@ from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 from .signatures.names import Names
 
 Naming = Literal["layers", "keras2"]
+#: What can be said of a folder of checkpoints.
+PICKS = "latest, best, best:METRIC, best:max, best:min or epoch=N"
 Gate = Literal["local", "serve"]
 #: What is refused by default, and let pass and marked in metadata.json when it is allowed by name: layers that keep
 #: state between calls, answers that differ from call to call, one batch size, operations that a stock server lacks,

@@ -22,13 +22,13 @@ from .folder.saved_model import write_saved_model
 from .folder.warmup import warmup_requests, write_warmup
 from .folder.weights import describe_weights
 from .models.live import adapt
-from .models.saved_model import open_saved_model
+from .models.saved_model import open_saved_model, read_calls
 from .models.source_model import SourceModel
 from .progress import begin
 from .proof.questions import ask_all
 from .proof.reference import Reference
 from .publishing.base_path import check_free_space
-from .runtime import quiet
+from .runtime import quiet, same_chance
 from .settings import Allowance, Examples, SignatureSettings, SourceSettings
 from .signatures.build import build_endpoints
 from .signatures.endpoint import Endpoint, plain_endpoint
@@ -94,6 +94,8 @@ def stage(
         answers = ask_all(model, endpoints, examples, allow_unproven="unproven" in allow)
         rows = answers.references[endpoints[0].signature].rows
         logger.info("asked the source model for its answers to %d rows", rows)
+        if model.reset is not None:
+            model.reset()  # the version begins where the source did, not where the questions left it
         _check_space(folder, source, model, reading)
         begin(logger, "writing the version")
         if is_kept:
@@ -133,8 +135,9 @@ def _open_source(source: Any, reading: SourceSettings, examples: Examples) -> tu
     if source.kind == "saved_model":
         model = open_saved_model(source)
     else:
-        live = load_model(source, reading, build=lambda unbuilt: _build(unbuilt, examples))
-        model = adapt(live, examples=examples.given)
+        with same_chance():
+            live = load_model(source, reading, build=lambda unbuilt: _build(unbuilt, examples))
+            model = adapt(live, examples=examples.given)
     logger.info("loaded it with %s %s", model.family, model.library_version)
     return model, SourceFacts.of_artefact(source, model, sha256)
 
@@ -153,15 +156,15 @@ def _can_be_kept(source: Artefact, signatures: SignatureSettings) -> bool:
 
 def _own_endpoints(model: SourceModel, source: Artefact) -> list[Endpoint]:
     """Take the signatures of a SavedModel as they are, legal or not: its clients know them by these names."""
-    calls = {DEFAULT_SIGNATURE: model.main, **model.others}
-    assert source.saved_model is not None
-    for name, call in calls.items():
-        described = ", ".join(f"{alias} {spec}" for alias, spec in call.inputs.items())
-        logger.info("signature %s: %s -> %s", name, described, ", ".join(call.output_names))
+    calls = read_calls(model, source)
+    # The main one first.
+    names = sorted(calls, key=lambda name: (name != DEFAULT_SIGNATURE, name))
+    for name in names:
+        described = ", ".join(f"{alias} {spec}" for alias, spec in calls[name].inputs.items())
+        logger.info("signature %s: %s -> %s", name, described, ", ".join(calls[name].output_names))
     return [
-        plain_endpoint(name, call, inputs=tuple(call.inputs), outputs=call.output_names)
-        for name, call in calls.items()
-        if name in source.saved_model.signatures
+        plain_endpoint(name, calls[name], inputs=tuple(calls[name].inputs), outputs=calls[name].output_names)
+        for name in names
     ]
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from tests.exporter.version_folders import KERNEL, write_version
 from tests.exporter.zoo import nested, sequential, texts
+from tfbundle_exporter.folder.fingerprint import read_fingerprint
 from tfbundle_exporter.folder.weights import describe_weights
 from tfbundle_exporter.reading.cli import main
-from tfbundle_exporter.reading.fingerprint import read_fingerprint
 from tfbundle_exporter.reading.inspection import inspect
-from tfbundle_exporter.reading.tensor_bundle import read_bundle
+from tfbundle_exporter.sources.tensor_bundle import read_bundle
 from tfbundle_serving.apis.errors import DecodeError, ExportError
 
 Captured = pytest.CaptureFixture[str]

@@ -24,9 +24,9 @@ from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
 
 from ..models.source_model import SourceModel
 from ..proof.report import GateReport, OutputParity
-from ..reading.fingerprint import read_fingerprint
 from ..runtime import import_tensorflow
 from ..sources.artefacts import Artefact
+from .fingerprint import read_fingerprint
 
 #: Raised when a reader of the old form would misread the new one.
 SCHEMA_VERSION = 1

@@ -6,6 +6,8 @@ This writes one graph a signature, holds the variables and tables and nothing el
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from tfbundle_serving.apis.signatures import PREDICT_METHOD
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from ..models.source_model import SourceModel
+from ..models.trackables import refuse_untracked
 from ..runtime import import_tensorflow
 from ..signatures.endpoint import Endpoint
+from .fingerprint import FINGERPRINT
 
 
 def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endpoint]) -> None:
@@ -32,10 +36,12 @@ def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endp
     """
     tf = import_tensorflow()
     module = tf.Module()
-    module.model_variables = list(model.variables)
     module.model_resources = [*model.resources, *(each for endpoint in endpoints for each in endpoint.resources)]
     try:
-        functions = {endpoint.signature: _trace(tf, endpoint) for endpoint in endpoints}
+        functions = {endpoint.signature: _trace(tf, model, endpoint) for endpoint in endpoints}
+        # What no signature reads stays out: above all the seeds of dropout layers, other ones in each process.
+        used = {id(variable) for function in functions.values() for variable in function.graph.variables}
+        module.model_variables = [variable for variable in model.variables if id(variable) in used]
         tf.saved_model.save(module, str(folder), signatures=functions)
     except (tf.errors.OpError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
@@ -44,9 +50,10 @@ def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endp
         ) from error
     methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
     _name_methods(folder, {name: method for name, method in methods.items() if method != PREDICT_METHOD})
+    _settle_fingerprint(folder)
 
 
-def _trace(tf: Any, endpoint: Endpoint) -> Any:
+def _trace(tf: Any, model: SourceModel, endpoint: Endpoint) -> Any:
     specs = [
         tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype.number), name=name) for name, spec in endpoint.inputs.items()
     ]
@@ -55,7 +62,10 @@ def _trace(tf: Any, endpoint: Endpoint) -> Any:
     def serve(*tensors: Any) -> dict[str, Any]:
         return endpoint.call(dict(zip(endpoint.inputs, tensors, strict=True)))
 
-    return tf.function(serve, autograph=False).get_concrete_function(*specs)
+    concrete = tf.function(serve, autograph=False).get_concrete_function(*specs)
+    resources = [*model.resources, *endpoint.resources]
+    refuse_untracked(f"model {model.name!r}, signature {endpoint.signature!r}", concrete, model.variables, resources)
+    return concrete
 
 
 def _name_methods(folder: Path, methods: Mapping[str, str]) -> None:
@@ -74,3 +84,15 @@ def _name_methods(folder: Path, methods: Mapping[str, str]) -> None:
     path.write_bytes(saved.SerializeToString(deterministic=True))
     # The fingerprint covers the signatures.
     fingerprinting_utils.write_fingerprint(str(folder))
+
+
+def _settle_fingerprint(folder: Path) -> None:
+    """Give fingerprint.pb a number made from its hashes for its random one, so that equal exports are equal files."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+
+    path = folder / FINGERPRINT
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.ClearField("uuid")
+    hashes = fingerprint.SerializeToString(deterministic=True)
+    fingerprint.uuid = str(uuid.UUID(bytes=hashlib.sha256(hashes).digest()[:16]).int)
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))

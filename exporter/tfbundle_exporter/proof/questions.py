@@ -12,6 +12,7 @@ import numpy as np
 from tfbundle_serving.apis.errors import ExportError
 
 from ..models.source_model import SourceModel
+from ..models.structure import arrange_examples
 from ..settings import Examples
 from ..signatures.endpoint import Endpoint
 from .example_inputs import Arrays, draw_examples, fit_examples, is_batched
@@ -105,7 +106,8 @@ def _candidates(
         yield fit_examples(given_apart[endpoint.signature], endpoint.inputs, tuple(endpoint.inputs)), False
         return
     if endpoint is main and given is not None:
-        yield fit_examples(given, main.inputs, tuple(model.main.inputs)), False
+        flat = arrange_examples(model.main.arguments, given)
+        yield fit_examples(flat, main.inputs, tuple(model.main.inputs)), False
         return
     if endpoint.examples is not None and endpoint.around in references:
         yield endpoint.examples(references[endpoint.around].inputs), False

@@ -16,15 +16,15 @@ from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, read_metadata
 
+from ..folder.fingerprint import Fingerprint, read_fingerprint
 from ..sources.artefacts import Artefact, Kind
 from ..sources.findings import is_bomb
 from ..sources.sniffing import identify
+from ..sources.tensor_bundle import read_bundle
 from . import hdf5_weights, stored_weights
-from .fingerprint import Fingerprint, read_fingerprint
 from .layers import Node, read_layers
 from .places import find_place
 from .stored_weights import StoredWeight
-from .tensor_bundle import read_bundle
 
 #: What a damaged file may raise while it is looked at; h5py speaks of damage as KeyError and RuntimeError.
 _DAMAGE = (BundleError, OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tfbundle_serving.apis.wire import as_text, as_view, fields, view
 
-from .tensor_bundle import Bundle
+from ..sources.tensor_bundle import Bundle
 
 #: Where a checkpoint keeps the objects that it was saved from.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -95,15 +95,14 @@ def _parse_yaml(text: str, origin: str) -> Any:
             f"{origin} is YAML, which needs PyYAML: pip install 'tfbundle[export]'; or convert it to JSON"
         ) from None
 
-    class Loader(yaml.SafeLoader):
-        """Builds plain values only; to_yaml() wrote shapes as tuples of Python, which are lists in JSON."""
-
     def construct(loader: Any, node: Any) -> Any:
         return loader.construct_sequence(node, deep=True)
 
-    Loader.add_constructor(_TUPLE_TAG, construct)
+    # It builds plain values only. to_yaml() wrote shapes as tuples of Python, which are lists in JSON.
+    loader: Any = type("ArchitectureLoader", (yaml.SafeLoader,), {})
+    loader.add_constructor(_TUPLE_TAG, construct)
     try:
-        content = yaml.load(text, Loader)
+        content = yaml.load(text, loader)
     except yaml.constructor.ConstructorError as error:
         raise ExportError(f"{origin} is refused: {error.problem}; only plain values are read from YAML") from error
     except (yaml.YAMLError, RecursionError) as error:

@@ -21,10 +21,10 @@ from pathlib import Path, PurePath, PureWindowsPath
 from tfbundle_serving.apis.errors import DecodeError, ExportError
 from tfbundle_serving.apis.wire import as_int, as_text, as_view, fields
 
-from ..reading.tensor_bundle import Bundle, read_bundle
 from .artefacts import Artefact, Family, total_size
 from .findings import Finding, is_bomb
 from .folder_hazards import find_folder_hazards
+from .tensor_bundle import Bundle, read_bundle
 
 #: The last bytes of a LevelDB table, which an index and a whole checkpoint of before 2016 are.
 TABLE_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"

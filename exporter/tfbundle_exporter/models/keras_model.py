@@ -1,3 +1,0 @@
-"""The old place of `adapt`."""
-
-from .live import adapt as adapt
