@@ -19,10 +19,17 @@ import numpy as np
 import pytest
 
 from tests.servers import RunningServer, running_server
+from tfbundle.cli import main as tfbundle
+from tfbundle_exporter.signatures.ready_made import parse_ready_made
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+#: Commands in the running text and in tables, and options in the first column of a table.
+SPOKEN = re.findall(r"`(tfbundle (?:export|diff|restore) [^`]+)`", README)
+OPTIONS = [
+    option for row in re.findall(r"^\| (`--.*?) \|", README, re.MULTILINE) for option in re.findall("`(.*?)`", row)
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,43 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.load(folder / "training/test_images.npy")
     np.save(folder / "images.npy", images[:64])
     np.save(folder / "labels.npy", np.load(folder / "training/test_labels.npy")[:64])
+    (folder / "my_layers.py").write_text(MY_LAYERS)
+    (folder / "my_models.py").write_text(MY_MODELS)
+    (folder / "classes.txt").write_text("\n".join("0123456789"))
+    subprocess.run([sys.executable, "-c", BELONGINGS], check=True, capture_output=True, cwd=folder)
     return folder
+
+
+MY_LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("my_layers")
+class Cap(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.minimum(x, 6.0)
+"""
+MY_MODELS = """
+from pathlib import Path
+import keras
+
+def build():
+    return keras.models.model_from_json(Path("model.json").read_text())
+"""
+#: What else the README's users have: weights, an architecture, a SavedModel, a training's folder, layers of their own.
+BELONGINGS = """
+from pathlib import Path
+import keras
+from my_layers import Cap
+
+model = keras.models.load_model("model.h5")
+model.save_weights("my.weights.h5")
+Path("model.json").write_text(model.to_json())
+model.export("saved_model", verbose=False)
+Path("results").mkdir()
+for epoch, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
+    model.save(f"results/m-{epoch:02d}-val_loss{loss}.keras")
+keras.Sequential([keras.Input((8, 8, 1)), Cap(), keras.layers.Flatten(), keras.layers.Dense(2)]).save("model.keras")
+"""
 
 
 class Reader:
@@ -94,6 +137,42 @@ def test_readme_block_runs(reader: Reader, language: str, block: str) -> None:
     reader.follow(language, block)
 
 
+@pytest.mark.parametrize("command", SPOKEN)
+def test_readme_command_in_text_or_table_runs(command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does what it tells them to type in the middle of a text or in a table."""
+    monkeypatch.chdir(workplace)
+    arguments = shlex.split(command)[1:]
+    keeps = ["--keep-source"] if arguments[:2] == ["export", "model.h5"] else []
+    if arguments[0] == "restore":
+        arguments[-1] = "restored.h5"
+    assert tfbundle([*arguments, *keeps]) == 0
+
+
+def test_readme_signature_options_are_taken(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ready-made signatures that the README names can be had at once, and the settings it shows are settings."""
+    monkeypatch.chdir(workplace)
+    shown = {*OPTIONS, *re.findall(r"`(--with [^`]+)`", README)}
+    kinds = [option.split()[1] for option in shown if option.startswith("--with ")]
+    assert {kind.partition(":")[0] for kind in kinds} >= {"image", "example", "classify", "regress", "raw", "top_k"}
+    for kind in kinds:
+        parse_ready_made(kind)
+    assert (
+        tfbundle(
+            [
+                "export",
+                "model.h5",
+                "models/signatures",
+                "--labels=classes.txt",
+                *(f"--with={kind}" for kind in ("image:low=0,high=1", "example", "classify:labels=classes.txt", "raw")),
+            ]
+        )
+        == 0
+    )
+
+
 def test_readme_has_blocks_of_both_kinds() -> None:
-    """The pattern still finds the README's blocks."""
+    """The patterns still find the README's blocks, commands and options."""
     assert {language for language, _ in BLOCKS} == {"sh", "python"}
+    assert {command.split()[1] for command in SPOKEN} == {"export", "diff", "restore"}
+    assert len(SPOKEN) >= 8
+    assert "--labels FILE" in OPTIONS

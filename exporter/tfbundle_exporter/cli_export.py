@@ -21,6 +21,8 @@ def _names(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
         name, separator, layer = value.partition("=")
         if not separator or not name or not layer:
             raise click.BadParameter(f"expected NAME=LAYER, got {value!r}", param=parameter)
+        if name in names:
+            raise click.BadParameter(f"two are called {name!r}: {names[name]} and {layer}", param=parameter)
         names[name] = layer
     return names
 

@@ -19,6 +19,9 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
+from . import fork_server
+from .fork_server import Forked
+
 logger = logging.getLogger(__name__)
 
 _CODE = "from tfbundle_exporter.fresh_process import _serve; _serve({requests}, {replies}, {preload!r})"
@@ -34,24 +37,26 @@ class FreshProcess:
         what: What it is for, in messages: "the gate".
         environment: Variables to set besides this process's own.
         preload: Modules to import at once.
+        is_usual: Whether more of the kind will be wanted in this process; then they are forks of one that has imported.
     """
 
     def __init__(
-        self, what: str, *, environment: Mapping[str, str] | None = None, preload: tuple[str, ...] = ()
+        self,
+        what: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        preload: tuple[str, ...] = (),
+        is_usual: bool = False,
     ) -> None:
         self._what = what
+        self._log_level = logging.getLogger(__package__).getEffectiveLevel()
         # Two pipes of our own, since libraries write to standard output as they like.
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
-        self._log_level = logging.getLogger(__package__).getEffectiveLevel()
+        start = fork_server.fork if is_usual and fork_server.IS_AVAILABLE else _spawn
+        self._process: Forked | _Spawned
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _CODE.format(requests=requests, replies=replies, preload=preload)],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-                pass_fds=(requests, replies),
-                env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
+            self._process = start(requests, replies, environment=environment or {}, preload=preload)
         except BaseException:
             os.close(self._requests)
             os.close(self._replies)
@@ -111,9 +116,7 @@ class FreshProcess:
             if getattr(self, name) >= 0:
                 os.close(getattr(self, name))
                 setattr(self, name, -1)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        self._process.end()
 
     def __enter__(self) -> FreshProcess:
         return self
@@ -122,6 +125,34 @@ class FreshProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Spawned:
+    """A process that was started anew."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def wait(self) -> int:
+        """Wait for its end and give its exit code, negative for a signal."""
+        return self._process.wait()
+
+    def end(self) -> None:
+        """End it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _spawn(requests: int, replies: int, *, environment: Mapping[str, str], preload: tuple[str, ...]) -> _Spawned:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CODE.format(requests=requests, replies=replies, preload=preload)],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+        pass_fds=(requests, replies),
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    return _Spawned(process)
 
 
 def _has_descriptor(stream: Any) -> bool:
@@ -152,7 +183,21 @@ class _Forwarding(logging.Handler):
 
 
 def _serve(requests: int, replies: int, preload: tuple[str, ...]) -> None:
-    """Do one piece of work; the whole life of a fresh process."""
+    """Import, then do one piece of work; the whole life of a process that was started anew."""
+    from .runtime import quiet
+
+    with quiet():
+        import_all(preload)
+    work(requests, replies)
+
+
+def work(requests: int, replies: int) -> None:
+    """Read one piece of work from a pipe, do it, and write how it went to another.
+
+    Args:
+        requests: The reading end; it is closed.
+        replies: The writing end; it is closed.
+    """
     from .runtime import quiet
 
     with os.fdopen(replies, "wb", buffering=0) as pipe:
@@ -160,29 +205,30 @@ def _serve(requests: int, replies: int, preload: tuple[str, ...]) -> None:
         def send(*message: Any) -> None:
             pipe.write(pickle.dumps(message))
 
-        with quiet():
-            _preload(preload)
-            with os.fdopen(requests, "rb") as waiting:
-                work = waiting.read()
-            if not work:
-                return  # whoever started us needs nothing
-            module, name, arguments, named, log_level = pickle.loads(work)
-            ours = logging.getLogger(__package__)
-            ours.setLevel(log_level)
-            ours.propagate = False
-            ours.addHandler(_Forwarding(send))
-            try:
-                function = getattr(importlib.import_module(module), name)
-                send(_RESULT, function(*arguments, **named))
-            except BundleError as error:
-                send(_FAILURE, error)
-            except Exception as error:
-                logger.debug("in a fresh process", exc_info=True)
-                reason = " ".join(str(error).split())
-                send(_FAILURE, ExportError(f"{type(error).__name__}: {reason:.400}"))
+        with os.fdopen(requests, "rb") as waiting:
+            content = waiting.read()
+        if not content:
+            return  # whoever started us needs nothing
+        module, name, arguments, named, log_level = pickle.loads(content)
+        ours = logging.getLogger(__package__)
+        ours.setLevel(log_level)
+        ours.propagate = False
+        ours.addHandler(_Forwarding(send))
+        try:
+            function = getattr(importlib.import_module(module), name)
+            with quiet():
+                result = function(*arguments, **named)
+            send(_RESULT, result)
+        except BundleError as error:
+            send(_FAILURE, error)
+        except Exception as error:
+            logger.debug("in a fresh process", exc_info=True)
+            reason = " ".join(str(error).split())
+            send(_FAILURE, ExportError(f"{type(error).__name__}: {reason:.400}"))
 
 
-def _preload(modules: tuple[str, ...]) -> None:
+def import_all(modules: tuple[str, ...]) -> None:
+    """Import modules, TensorFlow without its talk."""
     from .runtime import import_tensorflow
 
     for module in modules:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
@@ -21,9 +21,22 @@ from .fresh_process import FreshProcess
 from .progress import begin
 from .proof.gate import GateReport, pass_gate
 from .publishing.base_path import check_base_path, check_free, staging_folder
+from .publishing.disk_errors import writing_to
 from .publishing.publish import publish
-from .settings import ALLOWANCES, Allowance, Examples, Gate, GateSettings, Naming, SignatureSettings, SourceSettings
+from .settings import (
+    ALLOWANCES,
+    Allowance,
+    Examples,
+    Gate,
+    GateSettings,
+    Keras,
+    Naming,
+    SignatureSettings,
+    SourceSettings,
+    check_choices,
+)
 from .signatures.names import Names, check_legal
+from .signatures.ready_made import ReadyMade, parse_ready_made
 from .sources.artefacts import Artefact
 from .sources.loading import needs_own_process
 from .sources.sniffing import identify
@@ -62,7 +75,7 @@ def export_model(
     names: Naming = "layers",
     signature: str = DEFAULT_SIGNATURE,
     signatures: Mapping[str, Any] | None = None,
-    ready: Sequence[Any] = (),
+    ready: Sequence[ReadyMade | str] | ReadyMade | str = (),
     cast_outputs: bool = False,
     version: int | None = None,
     tag: str | None = None,
@@ -70,7 +83,7 @@ def export_model(
     pick: str = "",
     custom_objects: Mapping[str, Any] | Collection[str] | str | None = None,
     recurrent_activation: str = "",
-    keras: Literal["", "2", "3"] = "",
+    keras: Keras = "",
     keep_source: bool = False,
     metadata: Mapping[str, Any] | None = None,
     created_at: str | float | None = None,
@@ -99,7 +112,8 @@ def export_model(
             `model.save` gave, so that its clients go on working.
         signature: The main signature's name. Clients that name none mean "serving_default".
         signatures: Signatures of your own besides: name to tf.function with an input_signature.
-        ready: Ready-made signatures around the main one: Image(), Example(), Classify(), Regress(), Raw(), Labels().
+        ready: Ready-made signatures around the main one: Image(), Example(), Classify(), Regress(), Raw(), Labels(), or
+            what the command line says for them, such as "image:low=-1,high=1".
         cast_outputs: Give bfloat16 and float16 outputs as float32.
         version: The number; None takes the next one. One that exists or ever existed is refused.
         tag: A name for the version besides its number, such as "1.4.0"; unique in the base path.
@@ -127,8 +141,11 @@ def export_model(
         ExportError: The source is no model, is unsafe, or does not fit the arguments; nothing was published.
         GateError: The version did not answer like its source; nothing was published.
     """
-    base = Path(os.path.abspath(base_path))  # noqa: PTH100  # resolve() would follow the user's own symbolic links
+    base = _read_base_path(base_path)
     told = dict(metadata or {})
+    check_choices("names", (names,))
+    check_choices("keras", (keras,))
+    check_choices("gate", (gate,))
     proof = GateSettings(allow=_read_allowances(allow), serve=gate == "serve", server_command=server_command)
     moment = read_created_at(created_at)
     check_base_path(base)
@@ -152,54 +169,70 @@ def export_model(
         input_names=input_names or None,
         output_names=output_names or None,
         naming=names,
-        ready=tuple(ready),
+        ready=_read_ready(ready),
         functions=dict(signatures or {}),
         cast_outputs=cast_outputs,
     )
     examples = Examples(given=example_inputs, seed=seed)
     looked_at = identify(source, pick=pick) if isinstance(source, (str, os.PathLike)) else source
+    if isinstance(looked_at, Artefact):
+        _check_apart(looked_at, base)
     clock = _Clock()
-    try:
-        with ExitStack() as stack:
-            # The gate's process imports TensorFlow while this one loads the model.
-            judge = stack.enter_context(
-                FreshProcess("the gate", environment=_GATE_ENVIRONMENT, preload=("tensorflow",))
+    with writing_to(base), ExitStack() as stack:
+        # The gate's process imports TensorFlow while this one loads the model.
+        judge = stack.enter_context(
+            FreshProcess("the gate", environment=_GATE_ENVIRONMENT, preload=("tensorflow",), is_usual=True)
+        )
+        folder = stack.enter_context(staging_folder(base))
+        with clock.measure("stage"):
+            staged = _stage(
+                looked_at,
+                folder,
+                model_name=base.name,
+                reading=reading,
+                signatures=naming,
+                examples=examples,
+                allow=proof.allow,
             )
-            folder = stack.enter_context(staging_folder(base))
-            with clock.measure("stage"):
-                staged = _stage(
-                    looked_at,
+        with clock.measure("gate"):
+            report = _prove(judge, folder, base.name, staged, proof)
+        with clock.measure("publish"):
+            content = to_json(
+                describe_version(
                     folder,
                     model_name=base.name,
-                    reading=reading,
-                    signatures=naming,
-                    examples=examples,
-                    allow=proof.allow,
+                    created_at=moment,
+                    tag=tag,
+                    source=staged.facts,
+                    weights=staged.weights,
+                    unproven=staged.unproven,
+                    gate=report,
+                    told=told,
                 )
-            with clock.measure("gate"):
-                report = _prove(judge, folder, base.name, staged, proof)
-            with clock.measure("publish"):
-                content = to_json(
-                    describe_version(
-                        folder,
-                        model_name=base.name,
-                        created_at=moment,
-                        tag=tag,
-                        source=staged.facts,
-                        weights=staged.weights,
-                        unproven=staged.unproven,
-                        gate=report,
-                        told=told,
-                    )
-                )
-                begin(logger, "publishing")
-                number = publish(
-                    folder, base, version=version, metadata=lambda number: _metadata(base, tag, content, number)
-                )
-    except OSError as error:
-        raise ExportError(f"cannot write a version to {base}: {error.strerror or error}") from error
+            )
+            begin(logger, "publishing")
+            number = publish(
+                folder, base, version=version, metadata=lambda number: _metadata(base, tag, content, number)
+            )
     logger.info("published version %d: %s", number, base / str(number))
     return ExportedVersion(number, base / str(number), content | {"version": number}, clock.seconds)
+
+
+def _read_base_path(given: str | os.PathLike[str]) -> Path:
+    base = Path(os.path.abspath(given))  # noqa: PTH100  # resolve() would follow the user's own symbolic links
+    if not os.fspath(given) or not base.name:
+        # Nothing is no working directory: a shell variable is not set.
+        raise ExportError(
+            f"the base path is {os.fspath(given)!r}; expected the folder of the model's versions, named after the "
+            "model, such as models/digits"
+        )
+    return base
+
+
+def _check_apart(source: Artefact, base: Path) -> None:
+    """Refuse a base path inside of the source folder: the version would hold itself, half-made."""
+    if source.path.is_dir() and base.resolve().is_relative_to(source.path.resolve()):
+        raise ExportError(f"the base path {base} lies in the source {source.path}; expected one outside of it")
 
 
 class _Clock:
@@ -257,11 +290,21 @@ def _check_tag_is_free(base: Path, tag: str) -> None:
 
 def _read_allowances(allow: Collection[str]) -> frozenset[Allowance]:
     given = (allow,) if isinstance(allow, str) else tuple(allow)
-    known = [name for name in ALLOWANCES if name in given]
-    if len(known) < len(set(given)):
-        unknown = next(name for name in given if name not in ALLOWANCES)
-        raise ExportError(f"allow takes {', '.join(ALLOWANCES)}; got {unknown!r}")
-    return frozenset(known)
+    check_choices("allow", given)
+    return frozenset(name for name in ALLOWANCES if name in given)
+
+
+def _read_ready(ready: Sequence[ReadyMade | str] | ReadyMade | str) -> tuple[ReadyMade, ...]:
+    given = (ready,) if isinstance(ready, str) or not isinstance(ready, Sequence) else ready
+    made = tuple(parse_ready_made(each) if isinstance(each, str) else each for each in given)
+    for each in made:
+        # A class has `build`, too, and is what one gets by leaving out the parentheses.
+        if isinstance(each, type) or not hasattr(each, "build"):
+            raise ExportError(
+                "ready takes ready-made signatures, such as Image(size=(224, 224)) or 'image:size=224x224'; "
+                f"got {each!r:.80}"
+            )
+    return made
 
 
 def _read_custom_objects(given: Mapping[str, Any] | Collection[str] | str | None) -> dict[str, Any]:

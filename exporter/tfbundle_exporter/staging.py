@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.golden import write_golden
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, WARMUP_REQUESTS, golden_path
@@ -22,9 +23,11 @@ from .folder.saved_model import write_saved_model
 from .folder.warmup import warmup_requests, write_warmup
 from .folder.weights import describe_weights
 from .models.live import adapt
+from .models.row_by_row import free_rows, takes_one_row
 from .models.saved_model import open_saved_model, read_calls
 from .models.source_model import SourceModel
 from .progress import begin
+from .proof.graph_reader import read_graph
 from .proof.questions import ask_all
 from .proof.reference import Reference
 from .publishing.base_path import check_free_space
@@ -88,7 +91,11 @@ def stage(
     """
     with quiet():
         model, facts = _open_source(source, reading, examples)
+        frees_rows = isinstance(source, Artefact) and source.kind == "saved_model" and "fixed-batch" not in allow
         is_kept = isinstance(source, Artefact) and _can_be_kept(source, signatures)
+        is_kept = is_kept and not (frees_rows and takes_one_row(model.main))
+        if frees_rows and not is_kept:
+            model = free_rows(model)
         endpoints = _own_endpoints(model, source) if is_kept else _make_endpoints(model, signatures)
         begin(logger, "asking the source model for its answers")
         answers = ask_all(model, endpoints, examples, allow_unproven="unproven" in allow)
@@ -104,7 +111,8 @@ def stage(
         else:
             write_saved_model(folder, model, endpoints)
             logger.info("wrote the SavedModel")
-        if not (folder / WARMUP_REQUESTS).exists():
+        # A stateful version would begin with the state that its own warm-up left.
+        if not (folder / WARMUP_REQUESTS).exists() and not model.stateful:
             methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
             write_warmup(folder, warmup_requests(model_name, answers.references, methods))
         goldens = {name: reference.golden for name, reference in answers.references.items()}
@@ -125,12 +133,18 @@ def _open_source(source: Any, reading: SourceSettings, examples: Examples) -> tu
         model = adapt(source, examples=examples.given)
         logger.info("took the live %s model %s, version %s", model.family, model.name, model.library_version)
         return model, SourceFacts.of_live(model)
+    try:
+        return _read_artefact(source, reading, examples)
+    except OSError as error:
+        # Said here, or it would pass for the base path's fault.
+        raise ExportError(f"{error.filename or source.path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_artefact(source: Artefact, reading: SourceSettings, examples: Examples) -> tuple[SourceModel, SourceFacts]:
     if not reading.allow_unsafe:
         refuse(source, scan(source, known_names=known_names(reading)))
     logger.info("read %s", source)
-    if source.picked is not None:
-        logger.info("picked %s: %s", source.picked.name, source.picked.reason)
-    begin(logger, "loading %s", source.path.name)
+    begin(logger, "loading %s", source.name)
     sha256 = hash_artefact(source)
     if source.kind == "saved_model":
         model = open_saved_model(source)
@@ -148,10 +162,19 @@ def _build(live: Any, examples: Examples) -> None:
 
 
 def _can_be_kept(source: Artefact, signatures: SignatureSettings) -> bool:
-    """Tell whether a SavedModel is published byte for byte: nothing else is asked for, and clients find the default."""
+    """Tell whether a SavedModel is published byte for byte.
+
+    It is where nothing else is asked for, clients find the default, and loading fills every variable that it reads.
+    """
     facts = source.saved_model
-    is_binary = (source.path / SAVED_MODEL).exists()
-    return facts is not None and is_binary and signatures.keeps_names and DEFAULT_SIGNATURE in facts.signatures
+    if facts is None or not signatures.keeps_names or DEFAULT_SIGNATURE not in facts.signatures:
+        return False
+    if not (source.path / SAVED_MODEL).exists():
+        return False
+    unfilled = read_graph(source.path / SAVED_MODEL).never_filled()
+    if unfilled:
+        logger.info("a server could not load it as it is, its variable %s stays empty: wrapping it anew", unfilled[0])
+    return not unfilled
 
 
 def _own_endpoints(model: SourceModel, source: Artefact) -> list[Endpoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.exporter.zoo import rows, sequential
-from tfbundle_exporter import export_model
+from tfbundle_exporter import Image, export_model
 from tfbundle_serving.apis.errors import ExportError
 
 
@@ -204,6 +205,69 @@ class TestExampleInputs:
 
         given = {"left": rows(3), "right": np.full((5, 2), 10_000, np.int32)}
         assert "fails on the example inputs (left float32" in refused(many(keras).model, base, example_inputs=given)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("source", ["pipe", "/dev/zero", "/dev/null"])
+def test_what_never_ends(source: str, tmp_path: Path, base: Path) -> None:
+    """A pipe or a device is not opened, since that may take for ever."""
+    if source == "pipe":
+        os.mkfifo(tmp_path / source)
+    assert "is a pipe or a device" in refused(tmp_path / source, base)
+
+
+def test_an_empty_path(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty text, as of a shell variable that is not set, is not the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert "the path of the source is empty" in refused("", base)
+    with pytest.raises(ExportError, match="the base path is ''; expected the folder of the model's versions"):
+        export_model(tmp_path, "")
+    with pytest.raises(ExportError, match="the base path is '/'"):
+        export_model(tmp_path, "/")
+
+
+class TestFoldersOfOthers:
+    """A SavedModel folder with something in it that cannot be published."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Save a module with one function."""
+        import tensorflow as tf
+
+        module = tf.Module()
+        module.serve = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([None, 2])], autograph=False)
+        tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.serve)
+        return tmp_path / "saved"
+
+    def test_a_base_path_inside_of_it(self, folder: Path) -> None:
+        """A version that holds the folder that it is made in would hold itself."""
+        assert "lies in the source" in refused(folder, folder / "models")
+
+    def test_a_pipe_in_it(self, folder: Path, base: Path) -> None:
+        """Nobody waits for whoever writes to it."""
+        os.mkfifo(folder / "pipe")
+        assert "file 'pipe' is a pipe or a device" in refused(folder, base)
+
+    def test_a_file_that_cannot_be_read(self, folder: Path, base: Path) -> None:
+        """The file is named, and the base path is not blamed."""
+        (folder / "lost").symlink_to("nowhere")
+        assert "lost cannot be read: No such file or directory" in refused(folder, base)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"names": "keras3"}, "names takes layers, keras2; got 'keras3'"),
+        ({"keras": "2.15"}, "keras takes 2, 3; got '2.15'"),
+        ({"gate": "Serve"}, "gate takes local, serve; got 'Serve'"),
+        ({"allow": ["randomness"]}, "allow takes stateful, random,"),
+        ({"ready": [Image]}, "ready takes ready-made signatures"),
+        ({"ready": ["imgae"]}, "there is no ready-made signature 'imgae'"),
+    ],
+)
+def test_choices_that_there_are_not(given: dict[str, Any], expected: str, tmp_path: Path, base: Path) -> None:
+    """What an argument does not take is refused at once, and does not pass for the default."""
+    assert expected in refused(tmp_path / "never_looked_at.h5", base, **given)
 
 
 def test_bad_names(keras: Any, base: Path) -> None:

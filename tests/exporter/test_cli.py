@@ -80,6 +80,7 @@ def test_log_lines_are_not_said_twice(file: str, tmp_path: Path, capsys: pytest.
         ([], "Missing argument 'SOURCE'"),
         (["a"], "Missing argument 'BASE_PATH'"),
         (["a", "b", "--input=x"], "expected NAME=LAYER, got 'x'"),
+        (["a", "b", "--input=x=l", "--input=x=r"], "two are called 'x': l and r"),
         (["a", "b", "--version=one"], "is not a valid integer"),
         (["a", "b", "--metadata=/no/such.json"], "No such file"),
         (["a", "b", "--exmaples=x"], "No such option"),

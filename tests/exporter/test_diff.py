@@ -15,7 +15,7 @@ from tfbundle_exporter.reading.cli import main
 from tfbundle_exporter.reading.difference import diff
 from tfbundle_exporter.reading.signature_changes import compare_signatures
 from tfbundle_exporter.reading.stored_weights import StoredWeight
-from tfbundle_exporter.reading.weight_changes import measure, pair_names
+from tfbundle_exporter.reading.weight_changes import compare_weights, measure, pair_names
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, Signature, TensorSpec
@@ -204,3 +204,24 @@ def test_what_cannot_be_compared(tmp_path: Path, base: Path) -> None:
     (broken / "variables" / "variables.index").write_bytes(b"nonsense")
     with pytest.raises(ExportError, match=r"m/1 cannot be compared: .*variables\.index"):
         diff(base / "1", broken)
+
+
+def test_what_cannot_be_compared_has_an_exit_code_of_its_own(base: Path, capsys: Captured) -> None:
+    """A script can tell "different" (1) from "could not compare" (2)."""
+    from tfbundle.cli import main as tfbundle
+
+    assert tfbundle(["diff", str(base / "1"), str(base / "99")]) == 2
+    assert "has no version of the number 99; it has 1, 2 (tag again), 3, 4" in capsys.readouterr().err
+
+
+def test_equal_values_under_other_names_are_all_matched() -> None:
+    """Weights of one content, such as fresh biases, each find a partner of that content."""
+    old, new = (
+        {
+            f"{name}/bias": StoredWeight(shape=(2,), dtype="float32", numpy=lambda: np.zeros(2, np.float32))
+            for name in names
+        }
+        for names in (("forward_lstm/cell", "backward_lstm/cell"), ("first", "second"))
+    )
+    found = compare_weights(old, new)
+    assert (found.is_same, found.same) == (True, 2)

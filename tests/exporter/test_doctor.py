@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,28 @@ def _damaged_released(base: Path) -> None:
     (base / ".released").write_text("1\nx\n")
 
 
+def _warmup_folder(base: Path) -> None:
+    (base / "1" / "assets.extra" / "tf_serving_warmup_requests").mkdir()
+
+
+def _index_folder(base: Path) -> None:
+    (base / "1" / "variables" / "variables.index").unlink()
+    (base / "1" / "variables" / "variables.index").mkdir()
+
+
+def _lost_asset(base: Path) -> None:
+    (base / "1" / "assets").mkdir(exist_ok=True)
+    (base / "1" / "assets" / "words.txt").symlink_to("gone")
+
+
+def _closed(base: Path) -> None:
+    base.chmod(0o700)
+
+
+def _two_levels(base: Path) -> None:
+    shutil.copytree(base / "1", base / "n" / "1")
+
+
 ERRORS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "nested": (_nested, "holds its model one folder too deep, in 1/", True),
     "archived": (_archived, "holds its model one folder too deep, in export dir/", True),
@@ -184,6 +207,11 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "bad_name": (_bad_name, "has a name that cannot stand in a URL", True),
     "broken_warmup": (_broken_warmup, "has a warm-up file that is broken after 0 record(s)", True),
     "zipped_warmup": (_zipped_warmup, "is compressed", True),
+    "warmup_folder": (_warmup_folder, "cannot be looked at: Is a directory", True),
+    "index_folder": (_index_folder, "cannot be looked at: Is a directory", True),
+    "lost_asset": (_lost_asset, "assets/words.txt is a link to gone, which is not there", True),
+    "closed": (_closed, "cannot be read by others (drwx------)", True),
+    "two_levels": (_two_levels, "is a model with versions of its own among the versions of another", False),
     "damaged_released": (_damaged_released, "so that nothing can be exported here", True),
 }
 
@@ -273,3 +301,44 @@ def test_mending_keeps_what_else_is_there(models: Path) -> None:
     _mend(_ailments(models)[0])
     assert (models / "m" / "1" / "saved_model.pb").exists()
     assert (models / "m" / ".nested-1" / "notes.txt").read_text() == "mine"
+
+
+def test_a_version_folder_is_looked_at_by_itself(models: Path) -> None:
+    """A healthy version that is pointed at is healthy, and is never told to move one folder deeper."""
+    assert examine(models / "m" / "1").ailments == ()
+    _cut_data(models / "m")
+    (ailment,) = [each for each in examine(models / "m" / "2").ailments if each.severity == "error"]
+    assert "3 bytes are missing" in ailment.what
+
+
+def test_an_unnumbered_model_beside_versions(models: Path) -> None:
+    """A model that servers look past is a warning; its remedy makes it a version of a number never given out."""
+    shutil.copytree(models / "m" / "1", models / "m" / "v2")
+    (models / "m" / ".released").write_text("1\n4\n")
+    (ailment,) = _ailments(models)
+    assert (ailment.severity, ailment.path.name) == ("warning", "v2")
+    _mend(ailment)
+    assert (models / "m" / "5" / "saved_model.pb").exists()
+
+
+def test_a_model_that_this_user_may_not_see(models: Path) -> None:
+    """A base path that is closed to the user is one error with its remedy; the other models are looked at as well."""
+    user = os.geteuid()
+    # pytest's own folders are closed to the user that root becomes here.
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        for name in ("closed", "open"):
+            shutil.copytree(models / "m", place / name)
+        (place / "closed").chmod(0o700 if user == 0 else 0)
+        try:
+            os.seteuid(user or 65534)
+            found = examine(place)
+        finally:
+            os.seteuid(user)
+            (place / "closed").chmod(0o700)
+    assert found.models == ("closed", "open")
+    assert found.versions == 1
+    (problem,) = [each for each in found.ailments if each.severity == "error"]
+    assert problem.path.name == "closed"
+    assert problem.remedy.startswith("chmod -R a+rX")

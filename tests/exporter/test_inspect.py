@@ -63,6 +63,23 @@ def test_optimizer_state_is_told(k: Any, tmp_path: Path) -> None:
     assert not inspect(tmp_path / "bare.weights.h5").optimizer_state
 
 
+def test_an_optimizer_beside_the_model_hides_no_weight(k: Any, tmp_path: Path) -> None:
+    """tf.train.Checkpoint of model and optimizer under any names: all of the model's weights, none of the optimizer's.
+
+    A Keras 3 optimizer holds the trained variables, which are then stored below it and nowhere else.
+    """
+    import tensorflow as tf
+
+    model = nested(k).model
+    model.compile("adam", "mse")
+    model.fit(np.zeros((4, 4), np.float32), np.zeros((4, 2), np.float32), verbose=0)
+    for names in ({"model": model, "optimizer": model.optimizer}, {"net": model, "opt": model.optimizer}):
+        found = inspect(tf.train.Checkpoint(**names).save(str(tmp_path / "ck")))
+        assert len(found.weights) == len(model.weights)
+        assert found.parameters == model.count_params()
+        assert found.optimizer_state
+
+
 def test_a_checkpoint_and_a_saved_model_are_read_without_tensorflow(tf_keras: Any, tmp_path: Path) -> None:
     """The tensors of both are those that TensorFlow's own reader gives."""
     import tensorflow as tf

@@ -232,6 +232,36 @@ def test_state_is_named_and_brought_back(k: Any) -> None:
     np.testing.assert_array_equal(next(iter(ask_call(model, [x]).values())), first)
 
 
+def test_state_is_part_of_the_version(k: Any, tmp_path: Path) -> None:
+    """The variables that hold the state are written with the others, wherever the Keras counts them."""
+    live = k.Sequential([k.Input(batch_shape=(2, 5, 3)), k.layers.LSTM(2, stateful=True)])
+    model = adapt(live)
+    loaded = wrap(model, tmp_path / "m")
+    x = rows(5, 3, count=2)
+    first, second = (next(iter(ask(loaded, [x]).values())) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-4
+    np.testing.assert_allclose(next(iter(ask_call(model, [x]).values())), first, rtol=0, atol=1e-6)
+
+
+def test_mixed_precision(k: Any, tmp_path: Path) -> None:
+    """Variables that a policy wraps in others are written all the same."""
+    k.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        live = k.Sequential([k.Input((4,)), k.layers.Dense(3)])
+    finally:
+        k.mixed_precision.set_global_policy("float32")
+    model = adapt(live)
+    served = next(iter(ask(wrap(model, tmp_path / "m"), [X]).values()))
+    assert served.dtype.name == "bfloat16"
+    np.testing.assert_array_equal(served, next(iter(ask_call(model, [X]).values())))
+
+
+def test_a_model_of_an_input_alone(tf_keras: Any) -> None:
+    """A Sequential without layers gives what it takes."""
+    model = adapt(tf_keras.Sequential([tf_keras.Input((4,), name="x")]))
+    np.testing.assert_array_equal(next(iter(ask_call(model, [X]).values())), X)
+
+
 def test_a_batch_size_counts_only_where_the_graph_is_bound_to_it(k: Any) -> None:
     """Input(batch_size=8) alone binds nothing; a reshape to eight rows does."""
     x = k.Input(batch_shape=(8, 4))

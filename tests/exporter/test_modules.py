@@ -100,3 +100,19 @@ def test_a_variable_outside_of_the_module_is_refused() -> None:
 
     with pytest.raises(ExportError, match=r"'__call__', uses the variable 'outside'"):
         adapt(Leaky())
+
+
+def test_a_module_that_forgot_its_base_class() -> None:
+    """TensorFlow saves a module whose __init__ does not call its base's, and so it goes by its class's name."""
+
+    class Forgetful(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.factor = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4])], autograph=False)
+        def __call__(self, x: Any) -> Any:
+            return x * self.factor
+
+    model = adapt(Forgetful())
+    assert model.name == "Forgetful"
+    np.testing.assert_array_equal(next(iter(ask_call(model, [X]).values())), 2 * X)

@@ -89,3 +89,10 @@ def test_bad_choices(wanted: Any, expected: str) -> None:
     with pytest.raises(ExportError) as caught:
         choose_names("output", ["p", "q"], wanted)
     assert expected in str(caught.value)
+
+
+def test_two_names_for_one() -> None:
+    """The second does not silently take the place of the first, in whichever way round they are written."""
+    with pytest.raises(ExportError, match="the input 'image' cannot be called both 'a' and 'b'"):
+        choose_names("input", ("image",), {"a": "image", "b": "image"})
+    assert choose_names("input", ("left", "right"), {"left": "right", "right": "left"}) == ("right", "left")

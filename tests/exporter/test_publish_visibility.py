@@ -22,8 +22,9 @@ base, looks, weights_bytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 needed = {"saved_model.pb": 1, "metadata.json": 1, "fingerprint.pb": 1, "variables/variables.index": 1,
           "variables/variables.data-00000-of-00001": weights_bytes, "assets.extra/golden.npz": 1,
           "assets.extra/tf_serving_warmup_requests": 1}
-count, staging, seen, bad = 0, 0, set(), []
-while count < looks or not os.path.exists(base + "/../stop"):
+count, staging, seen, bad, stopped = 0, 0, set(), [], False
+while count < looks or not stopped:
+    stopped = os.path.exists(base + "/../stop")  # before the look, so that the last one sees everything
     names = os.listdir(base)
     count += 1
     staging += any(name.startswith(".staging-") for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,30 @@ def test_names_of_other_signatures_mend_themselves(caplog: pytest.LogCaptureFixt
     assert list(endpoints["old"].inputs) == ["a_b", "x"]
     assert endpoints["old"].outputs == ("sum_0",)
     assert "signature old: 'a b' is called 'a_b'" in caplog.text
+
+
+def test_names_that_the_source_gave_its_signatures(caplog: pytest.LogCaptureFixture) -> None:
+    """An illegal name of a further signature becomes the nearest legal one, as those of its inputs do."""
+    whole = model()
+    with caplog.at_level("INFO"):
+        endpoints = build_endpoints(replace(whole, others={"2nd/é": whole.others["logits_only"]}), SignatureSettings())
+    assert [each.signature for each in endpoints] == ["serving_default", "x_2nd_e"]
+    assert "signature '2nd/é' is called 'x_2nd_e'" in caplog.text
+
+
+def test_the_main_signature_under_its_own_name() -> None:
+    """A SavedModel's only signature may be asked for by the name that it has, and is then there once."""
+    whole = replace(model(), others={"predict_images": (main := model().main)}, main=main)
+    asked = [each.signature for each in build_endpoints(whole, SignatureSettings(name="predict_images"))]
+    assert asked == ["predict_images"]
+    assert len(build_endpoints(whole, SignatureSettings())) == 2
+
+
+def test_a_signature_without_outputs() -> None:
+    """A call that returns an empty dict serves nothing."""
+    x = {"x": spec("float32", 2)}
+    with pytest.raises(ExportError, match="signature 'serving_default' returns no tensor"):
+        build_endpoints(source(x, (), lambda x: []), SignatureSettings())  # noqa: ARG005
 
 
 def test_names_of_the_main_signature() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.exporter.small_source import Version, source, spec
+from tfbundle_exporter.models.live import adapt
 from tfbundle_exporter.models.source_model import SourceModel
 from tfbundle_exporter.settings import SignatureSettings
 from tfbundle_exporter.signatures.build import build_endpoints
@@ -124,8 +125,8 @@ def stray(kind: str) -> Any:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("variable", "uses the variable lost:0 (), which is untracked: the model does not hold it"),
-        ("table", "uses a look-up table, which is untracked"),
+        ("variable", "uses the variable 'lost', which no layer tracks"),
+        ("table", "uses a look-up table, which no layer tracks"),
         ("no function", "expected a tf.function with input_signature="),
         ("no specs", "expected a tf.function with input_signature="),
         ("failing", "signature 'mine': the function cannot be traced"),
@@ -153,3 +154,16 @@ def test_a_function_of_the_same_name(tmp_path: Path, factor: Any) -> None:
         with pytest.raises(ExportError, match=expected):
             Version(tmp_path / "1", model_of(factor), SignatureSettings(functions={name: functions(factor)["plain"]}))
     assert not (tmp_path / "1").exists()
+
+
+def test_variables_that_keras_2_wraps(tf_keras: Any) -> None:
+    """A function over a model in mixed precision uses the variables inside of the model's own."""
+    import tensorflow as tf
+
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        live = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dense(3)])
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    settings = SignatureSettings(functions={"logits": (lambda x: live(x), [tf.TensorSpec((None, 2), name="x")])})
+    assert [each.signature for each in build_endpoints(adapt(live), settings)] == ["serving_default", "logits"]

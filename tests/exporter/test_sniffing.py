@@ -346,6 +346,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         identify(loop)
 
 
+def test_the_name_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that is given as "." has its folder's name."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    here = Artefact(path=Path(), kind="saved_model", family="tensorflow", size=0, files=(), writer="nobody")
+    assert here.name == "model"
+    assert str(here) == "model (SavedModel, nobody, 0.0 MB)"
+
+
 def test_one_hash_for_all_files(made: Path, tmp_path: Path) -> None:
     """A file's hash is its SHA-256; a folder's is that of the list that sha256sum prints of its files."""
     file = identify(made / "k3/full.keras")

@@ -111,3 +111,13 @@ def test_a_base_path_names_its_newest(tmp_path: Path) -> None:
     (tmp_path / "m" / "12").mkdir()
     with pytest.raises(ExportError, match="m/12"):
         main(["verify", str(tmp_path / "m")])
+
+
+def test_a_graph_in_another_form_is_not_run(tmp_path: Path) -> None:
+    """saved_model.pbtxt in the place of the published graph is found and not run."""
+    folder = write_version(tmp_path / "m", 1)
+    (folder / "saved_model.pb").unlink()
+    (folder / "saved_model.pbtxt").write_text("saved_model_schema_version: 1")
+    found = verify(folder)
+    assert found.outputs == ()
+    assert found.failures == ("saved_model.pb is not the one that was published, so that it was not run",)

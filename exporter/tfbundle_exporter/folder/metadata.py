@@ -5,7 +5,6 @@ Its form is laid down in tfbundle_serving/apis/metadata.schema.json.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -25,7 +24,7 @@ from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
 from ..models.source_model import SourceModel
 from ..proof.report import GateReport, OutputParity
 from ..runtime import import_tensorflow
-from ..sources.artefacts import Artefact
+from ..sources.artefacts import Artefact, sha256_of
 from .fingerprint import read_fingerprint
 
 #: Raised when a reader of the old form would misread the new one.
@@ -83,7 +82,7 @@ class SourceFacts:
         """Describe a file and the model that it became."""
         return cls(
             kind=artefact.kind,
-            name=artefact.path.name,
+            name=artefact.name,
             family=model.family,
             library_version=model.library_version,
             writer_version=artefact.keras_version,
@@ -209,15 +208,6 @@ def read_signatures(staged: Path) -> dict[str, Signature]:
     """Read the signatures that a server will see in a SavedModel."""
     graph = next(graph for graph in read_meta_graphs(staged / SAVED_MODEL) if "serve" in graph.tags)
     return {name: each for name, each in sorted(graph.signatures.items()) if name != INIT_OP_SIGNATURE}
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _describe_source(source: SourceFacts) -> dict[str, Any]:

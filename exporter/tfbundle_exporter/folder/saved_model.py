@@ -18,6 +18,7 @@ from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from ..models.source_model import SourceModel
 from ..models.trackables import refuse_untracked
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from ..signatures.endpoint import Endpoint
 from .fingerprint import FINGERPRINT
@@ -40,13 +41,13 @@ def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endp
     try:
         functions = {endpoint.signature: _trace(tf, model, endpoint) for endpoint in endpoints}
         # What no signature reads stays out: above all the seeds of dropout layers, other ones in each process.
-        used = {id(variable) for function in functions.values() for variable in function.graph.variables}
-        module.model_variables = [variable for variable in model.variables if id(variable) in used]
+        # By their handles, since mixed precision of Keras 2 wraps each variable in another one.
+        used = {id(variable.handle) for function in functions.values() for variable in function.graph.variables}
+        module.model_variables = [variable for variable in model.variables if id(variable.handle) in used]
         tf.saved_model.save(module, str(folder), signatures=functions)
     except (tf.errors.OpError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
         raise ExportError(
-            f"TensorFlow cannot write model {model.name!r}: {type(error).__name__}: {reason:.400}"
+            f"TensorFlow cannot write model {model.name!r}: {type(error).__name__}: {reason_of(error)}"
         ) from error
     methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
     _name_methods(folder, {name: method for name, method in methods.items() if method != PREDICT_METHOD})

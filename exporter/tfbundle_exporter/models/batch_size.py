@@ -8,6 +8,7 @@ from typing import Any
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import TensorSpec
 
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 
 Call = Callable[[Sequence[Any]], list[Any]]
@@ -35,9 +36,8 @@ def trace(what: str, call: Callable[[Sequence[Any]], Any], inputs: Mapping[str, 
         raise
     except Exception as error:  # whatever the user's code raises
         described = ", ".join(f"{name} {spec}" for name, spec in inputs.items())
-        reason = " ".join(str(error).split())
         raise ExportError(
-            f"{what} cannot be called on {described}: {type(error).__name__}: {reason:.300}; "
+            f"{what} cannot be called on {described}: {type(error).__name__}: {reason_of(error)}; "
             "example inputs of the right form help: --examples FILE (example_inputs=)"
         ) from error
 

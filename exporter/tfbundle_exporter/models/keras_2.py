@@ -43,7 +43,7 @@ def view_keras_2(model: Any) -> KerasView:
         output=model.output if symbols else None,
         layer_of=_layer_of,
         is_sequential=is_sequential,
-        guesses_dtype=is_sequential and bool(symbols) and _guesses_dtype(model),
+        guesses_dtype=is_sequential and bool(symbols) and bool(model.layers) and _guesses_dtype(model),
         was_called=bool(symbols) or model.save_spec() is not None,
         recorded=None if symbols else _recorded(model),
         floats=_floats(model),

@@ -35,7 +35,7 @@ def keep_state(layers: tuple[Any, ...]) -> Callable[[], None]:
     Returns:
         Brings it back.
     """
-    kept = [(variable, variable.numpy()) for layer in layers for variable in _states(layer)]
+    kept = [(variable, variable.numpy()) for variable in state_variables(layers)]
 
     def reset() -> None:
         for variable, value in kept:
@@ -44,9 +44,10 @@ def keep_state(layers: tuple[Any, ...]) -> Callable[[], None]:
     return reset
 
 
-def _states(layer: Any) -> Iterator[Any]:
+def state_variables(layers: tuple[Any, ...]) -> Iterator[Any]:
+    """List the tf.Variables that layers keep their state in; Keras 3 does not count them among its variables."""
     kind = import_tensorflow().Variable
-    for state in leaves(layer.states):
+    for state in leaves([layer.states for layer in layers]):
         variable = state if isinstance(state, kind) else getattr(state, "value", None)
         if isinstance(variable, kind):
             yield variable

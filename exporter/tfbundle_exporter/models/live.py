@@ -13,7 +13,7 @@ from ..sources.artefacts import Family
 from .functional import functional_call
 from .keras_2 import view_keras_2
 from .keras_3 import view_keras_3
-from .keras_state import describe_training, keep_state, stateful_layers
+from .keras_state import describe_training, keep_state, state_variables, stateful_layers
 from .keras_view import KerasView
 from .saved_model import adapt_loaded, is_loaded_saved_model
 from .source_model import SourceModel
@@ -78,7 +78,7 @@ def _adapt_keras(look: Callable[[Any], KerasView], model: Any, examples: Any) ->
         family=view.family,
         library_version=view.library_version,
         main=main,
-        variables=join_variables(view.variables, (variable for _, variable in others)),
+        variables=join_variables(view.variables, [variable for _, variable in others], state_variables(stateful)),
         resources=find_resources(model),
         weights=dict(zip(uniquify([path for path, _ in weights]), (weight for _, weight in weights), strict=True)),
         training=describe_training(model),

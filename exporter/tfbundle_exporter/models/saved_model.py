@@ -17,6 +17,7 @@ from tfbundle_serving.apis.saved_model_pb import MetaGraph, read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, PREDICT_METHOD
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from ..signatures.names import uniquify
 from .concrete_call import call_of, name_inputs
@@ -57,8 +58,9 @@ def open_saved_model(source: Any, *, tags: Collection[str] = SERVE_TAGS) -> Sour
     try:
         loaded = tf.saved_model.load(str(path), tags=sorted(tags))
     except Exception as error:  # from the checkpoint reader, from protobuf, from an op that is missing, from a table
-        reason = " ".join(str(error).split())
-        raise ExportError(f"{path} cannot be loaded as a SavedModel: {type(error).__name__}: {reason:.300}") from error
+        raise ExportError(
+            f"{path} cannot be loaded as a SavedModel: {type(error).__name__}: {reason_of(error)}"
+        ) from error
     return adapt_loaded(loaded, name=path.name, methods=_methods(graph))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 
+from ..reasons import reason_of
 from .batch_size import one_size, trace, with_batch
 from .call_arguments import Arguments, example_tensors, match_examples, of_examples, sequential_arguments
 from .keras_view import KerasView
@@ -38,9 +39,8 @@ def build_by_call(view: KerasView, examples: Any) -> None:
         view.call(*args, **named)
     except Exception as error:  # whatever the user's code raises
         described = ", ".join(f"{name} {spec}" for name, spec in arguments.inputs.items())
-        reason = " ".join(str(error).split())
         raise ExportError(
-            f"{view.what} fails on the example inputs ({described}): {type(error).__name__}: {reason:.300}"
+            f"{view.what} fails on the example inputs ({described}): {type(error).__name__}: {reason_of(error)}"
         ) from error
     logger.info("built %s by one call on the example inputs", view.what)
 

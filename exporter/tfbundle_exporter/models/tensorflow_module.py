@@ -8,6 +8,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from .batch_size import with_batch
 from .call_arguments import match_examples, of_examples
@@ -40,7 +41,7 @@ def adapt_module(module: Any, *, examples: Any = None) -> SourceModel:
             attribute of the module.
     """
     tf = import_tensorflow()
-    what = f"tf.Module {module.name!r}"
+    what = f"tf.Module {_name_of(module)!r}"
     traced = dict(_traced(module))
     if "__call__" not in traced and callable(module) and (examples is not None or not traced):
         traced["__call__"] = _trace_on(what, module, examples)
@@ -57,7 +58,7 @@ def adapt_module(module: Any, *, examples: Any = None) -> SourceModel:
         refuse_untracked(f"{what}, function {name!r},", function, variables.values(), resources)
     calls = {name: call for name, (_, call) in traced.items()}
     return SourceModel(
-        name=str(module.name),
+        name=_name_of(module),
         family="tensorflow",
         library_version=tf.__version__,
         main=calls.pop(main),
@@ -69,6 +70,11 @@ def adapt_module(module: Any, *, examples: Any = None) -> SourceModel:
     )
 
 
+def _name_of(module: Any) -> str:
+    # It has none where a class's __init__ does not call that of tf.Module, which TensorFlow itself lets pass.
+    return str(getattr(module, "name", type(module).__name__))
+
+
 def _traced(module: Any) -> Iterator[tuple[str, tuple[Any, SourceCall]]]:
     """List the functions that say what they take, by attribute."""
     kind = import_tensorflow().types.experimental.GenericFunction
@@ -78,7 +84,7 @@ def _traced(module: Any) -> Iterator[tuple[str, tuple[Any, SourceCall]]]:
         function = getattr(module, name, None) if name in vars(module) else _method(module, name)
         if not isinstance(function, kind):
             continue
-        what = f"tf.Module {module.name!r}, function {name!r},"
+        what = f"tf.Module {_name_of(module)!r}, function {name!r},"
         told = getattr(function, "input_signature", None)
         concrete = _concrete(function, told)
         if concrete is not None:
@@ -119,6 +125,7 @@ def _trace_on(what: str, module: Any, examples: Any) -> tuple[Any, SourceCall]:
         concrete = tf.function(invoke).get_concrete_function(*specs)
     except Exception as error:  # whatever the user's code raises
         described = ", ".join(f"{name} {spec}" for name, spec in inputs.items())
-        reason = " ".join(str(error).split())
-        raise ExportError(f"{what} cannot be called on {described}: {type(error).__name__}: {reason:.300}") from error
+        raise ExportError(
+            f"{what} cannot be called on {described}: {type(error).__name__}: {reason_of(error)}"
+        ) from error
     return concrete, call_of(what, concrete, names=tuple(inputs), arguments=arguments.named)

@@ -50,9 +50,9 @@ def find_resources(root: Any) -> tuple[Any, ...]:
     return tuple(trackable for _, trackable in walk(root) if isinstance(trackable, kinds))
 
 
-def join_variables(first: Iterable[Any], others: Iterable[Any]) -> tuple[Any, ...]:
+def join_variables(*parts: Iterable[Any]) -> tuple[Any, ...]:
     """Put variables together, each once."""
-    return tuple({id(variable): variable for variable in (*first, *others)}.values())
+    return tuple({id(variable): variable for part in parts for variable in part}.values())
 
 
 def refuse_untracked(what: str, function: Any, variables: Iterable[Any], resources: Iterable[Any]) -> None:

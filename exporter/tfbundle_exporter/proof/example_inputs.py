@@ -176,7 +176,9 @@ def _take_bound_rows(arrays: Mapping[str, NDArray[Any]], specs: Mapping[str, Ten
     return taken
 
 
-def draw_examples(specs: Mapping[str, TensorSpec], *, seed: int) -> Arrays:
+def draw_examples(
+    specs: Mapping[str, TensorSpec], *, seed: int, free_size: int | None = None, as_indices: bool = False
+) -> Arrays:
     """Draw inputs from a signature: edge rows (zeros, ones, negative and large ones) and random ones.
 
     Integers are 0 or 1, the only indices that every embedding and one-hot layer takes. An input of unknown rank gets
@@ -185,22 +187,29 @@ def draw_examples(specs: Mapping[str, TensorSpec], *, seed: int) -> Arrays:
     Args:
         specs: Input name to dtype and shape.
         seed: Equal seeds draw equal inputs.
+        free_size: Stands in for a dimension of any size; None takes 64 in images and 8 elsewhere.
+        as_indices: Draw floats as 0 and 1, too: many an embedding takes its indices as floats.
 
     Returns:
         Input name to array: 33 rows, or as many as fit into 32 MiB (three at least), or as many as the signature is
         bound to.
     """
     random = np.random.default_rng(seed)
-    shapes = {name: _row_shape(spec) for name, spec in specs.items()}
+    shapes = {name: _row_shape(spec, free_size) for name, spec in specs.items()}
     row_bytes = sum(math.prod(shape) * _value_bytes(specs[name]) for name, shape in shapes.items())
     count = max(MIN_ROWS, min(_DRAWN_ROWS, MAX_BYTES // max(1, row_bytes)))
-    drawn = {name: _draw(spec, shapes[name], count, random) for name, spec in specs.items()}
+    drawn = {name: _draw(spec, shapes[name], count, random, as_indices) for name, spec in specs.items()}
     return drawn if is_batched(specs) else _take_bound_rows(drawn, specs)
 
 
-def _row_shape(spec: TensorSpec) -> tuple[int, ...]:
+def has_free_sizes(specs: Mapping[str, TensorSpec]) -> bool:
+    """Tell whether an input has a dimension of any size besides its rows."""
+    return any(size is None for spec in specs.values() for size in (spec.shape or ())[1:])
+
+
+def _row_shape(spec: TensorSpec, free_size: int | None) -> tuple[int, ...]:
     sizes = (spec.shape or (None,))[1:]
-    free = _FREE_SIZE_IMAGE if len(sizes) >= 3 else _FREE_SIZE
+    free = free_size or (_FREE_SIZE_IMAGE if len(sizes) >= 3 else _FREE_SIZE)
     return tuple(free if size is None else size for size in sizes)
 
 
@@ -208,7 +217,9 @@ def _value_bytes(spec: TensorSpec) -> int:
     return max(map(len, _WORDS)) if spec.dtype.is_string else spec.dtype.to_numpy().itemsize
 
 
-def _draw(spec: TensorSpec, shape: tuple[int, ...], count: int, random: np.random.Generator) -> NDArray[Any]:
+def _draw(
+    spec: TensorSpec, shape: tuple[int, ...], count: int, random: np.random.Generator, as_indices: bool
+) -> NDArray[Any]:
     if spec.dtype.is_string:
         size = math.prod(shape)
         places = (np.arange(count * size) + random.integers(len(_WORDS))) % len(_WORDS)
@@ -220,7 +231,7 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], count: int, random: np.rando
     rows = np.empty((count, *shape), dtype)
     for place in range(count):
         edge = _EDGES[place // 2] if place % 2 == 0 and place // 2 < len(_EDGES) else None
-        if dtype.kind in "iub":
+        if as_indices or dtype.kind in "iub":
             rows[place] = random.integers(0, 2, shape) if edge is None else min(1, abs(edge))
         else:
             rows[place] = random.normal(size=shape) if edge is None else edge

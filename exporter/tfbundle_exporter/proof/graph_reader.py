@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import DecodeError
@@ -21,6 +22,9 @@ from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE
 from tfbundle_serving.apis.wire import as_int, as_text, as_view, fields, read_map_entry
 
 _MUST_COMPILE = "_XlaMustCompile"
+_VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+#: Where TensorFlow 1 names what a server runs when it loads.
+_LOADING_COLLECTIONS = frozenset({"saved_model_main_op", "legacy_init_op"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Graph:
         nodes: Name to node of the graph itself.
         functions: Name to function of its library.
         fetches: Signature to the nodes that give its outputs.
+        loading: The nodes that a server runs once, when it loads.
         tensorflow_version: The TensorFlow that wrote it.
         producer: Its version of the graph format.
         min_consumer: The oldest version of the graph format whose readers may load it.
@@ -66,9 +71,19 @@ class Graph:
     nodes: Mapping[str, Node]
     functions: Mapping[str, Function]
     fetches: Mapping[str, tuple[str, ...]]
+    loading: tuple[str, ...]
     tensorflow_version: str
     producer: int
     min_consumer: int
+
+    def never_filled(self) -> tuple[str, ...]:
+        """Name the variables that signatures read and that loading does not fill, sorted.
+
+        tf.saved_model.save of a Keras 3 model (3.15) writes such: Python's loader puts them right, a server cannot.
+        """
+        signatures = [names for name, names in self.fetches.items() if name != INIT_OP_SIGNATURE]
+        read = {node.name for node in _upstream(self.nodes, chain(*signatures)) if node.op in _VARIABLES}
+        return tuple(sorted(read - {node.name for node in _upstream(self.nodes, self.loading)}))
 
     def all_nodes(self) -> Iterator[tuple[str, Node]]:
         """Give every node, each with the name of the function that it stands in, "" for the graph itself."""
@@ -141,6 +156,7 @@ class _Parts:
     nodes: dict[str, Node] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     fetches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    loading: list[str] = field(default_factory=list)
 
 
 def _read_meta_graph(data: memoryview) -> Graph | None:
@@ -154,14 +170,38 @@ def _read_meta_graph(data: memoryview) -> Graph | None:
                     parts.tensorflow_version = as_text(content, "tensorflow_version")
         elif number == 2:
             _read_graph_def(as_view(value, "graph_def"), parts)
+        elif number == 3:
+            for inner, _, content in fields(as_view(value, "saver_def")):
+                if inner == 3:
+                    parts.loading.append(_node_of(as_text(content, "restore_op_name")))
+        elif number == 4:
+            name, content = read_map_entry(as_view(value, "collection_def"), "collection_def")
+            if name in _LOADING_COLLECTIONS:
+                parts.loading += _read_node_list(content)
         elif number == 5:
             signature, content = read_map_entry(as_view(value, "signature_def"), "signature_def")
             parts.fetches[signature] = tuple(_read_fetches(content))
+            if signature == INIT_OP_SIGNATURE:
+                parts.loading += parts.fetches[signature]
     if "serve" not in parts.tags:
         return None
     return Graph(
-        parts.nodes, parts.functions, parts.fetches, parts.tensorflow_version, parts.producer, parts.min_consumer
+        nodes=parts.nodes,
+        functions=parts.functions,
+        fetches=parts.fetches,
+        loading=tuple(parts.loading),
+        tensorflow_version=parts.tensorflow_version,
+        producer=parts.producer,
+        min_consumer=parts.min_consumer,
     )
+
+
+def _read_node_list(collection: memoryview) -> Iterator[str]:
+    for number, _, value in fields(collection):
+        if number == 1:
+            for inner, _, name in fields(as_view(value, "node_list")):
+                if inner == 1:
+                    yield _node_of(as_text(name, "value"))
 
 
 def _read_graph_def(data: memoryview, parts: _Parts) -> None:

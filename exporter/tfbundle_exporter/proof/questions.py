@@ -15,13 +15,15 @@ from ..models.source_model import SourceModel
 from ..models.structure import arrange_examples
 from ..settings import Examples
 from ..signatures.endpoint import Endpoint
-from .example_inputs import Arrays, draw_examples, fit_examples, is_batched
+from .example_inputs import MIN_ROWS, Arrays, draw_examples, fit_examples, has_free_sizes, is_batched
 from .reference import Reference, ask
 
 logger = logging.getLogger(__name__)
 
 #: Stands between a signature and its input in the names of example inputs: "serving_default/image".
 _SEPARATOR = "/"
+#: Sizes of dimensions of any size, for models that fail on short ones.
+_LONGER = (128, 2048, 16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,22 @@ def _candidates(
         yield {name: reference.inputs[name] for name in endpoint.inputs}, given is None
     if endpoint is main:
         logger.info("no example inputs were given: drawing some from the signature (seed %d)", seed)
-    drawn = draw_examples(endpoint.inputs, seed=seed)
-    yield drawn, True
+    for drawn in _draws(endpoint, seed):
+        yield _rows_that_stand_alone(endpoint, drawn), True
+
+
+def _draws(endpoint: Endpoint, seed: int) -> Iterator[Arrays]:
+    """Draw rows, the most telling first: each next kind is for models that the ones before do not suit."""
+    specs = endpoint.inputs
+    drawn = draw_examples(specs, seed=seed)
+    yield drawn
     if any(array.dtype == object for array in drawn.values()):
-        yield {name: _blank(array) for name, array in drawn.items()}, True
+        yield {name: _blank(array) for name, array in drawn.items()}
+    if any(array.dtype.kind in "fV" for array in drawn.values()):
+        yield draw_examples(specs, seed=seed, as_indices=True)
+    if has_free_sizes(specs):
+        for size in _LONGER:
+            yield draw_examples(specs, seed=seed, free_size=size)
 
 
 def _blank(array: Any) -> Any:
@@ -130,6 +144,23 @@ def _blank(array: Any) -> Any:
     blank = np.empty(array.shape, object)
     blank[...] = b""
     return blank
+
+
+def _rows_that_stand_alone(endpoint: Endpoint, drawn: Arrays) -> Arrays:
+    """Leave out drawn texts that the source cannot answer alone: sent one by one, they would get an error."""
+    if not is_batched(endpoint.inputs) or not any(array.dtype == object for array in drawn.values()):
+        return drawn
+    rows = range(next(iter(drawn.values())).shape[0])
+    good = [row for row in rows if _answers(endpoint, {name: array[[row]] for name, array in drawn.items()})]
+    return {name: array[good] for name, array in drawn.items()} if len(good) >= MIN_ROWS else drawn
+
+
+def _answers(endpoint: Endpoint, inputs: Arrays) -> bool:
+    try:
+        endpoint.predict(inputs)
+    except ExportError:
+        return False
+    return True
 
 
 def _ask(model: SourceModel, endpoint: Endpoint, candidates: Iterator[tuple[Arrays, bool]]) -> Reference:
@@ -149,7 +180,8 @@ def _try(model: SourceModel, endpoint: Endpoint, inputs: Arrays) -> Reference | 
         return ask(
             endpoint.predict,
             inputs,
-            batched=is_batched(endpoint.inputs),
+            # What takes nothing has no rows, either.
+            batched=bool(endpoint.inputs) and is_batched(endpoint.inputs),
             stateful=model.stateful,
             reset=model.reset,
         )

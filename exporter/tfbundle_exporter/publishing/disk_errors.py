@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,21 +43,17 @@ def writing_to(base: Path) -> Iterator[None]:
             f"cannot write a version to {base}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")
         ) from error
     except Exception as error:
-        if not _is_of_the_disk(error):
-            raise
-        raise ExportError(f"cannot write a version to {base}: {_last_part(error)}; {_FULL}") from error
+        # Whoever called TensorFlow may have put words of their own around its error.
+        for told in (error, error.__cause__):
+            if told is not None and (reason := _reason_of_the_disk(told)):
+                raise ExportError(f"cannot write a version to {base}: {reason}; {_FULL}") from error
+        raise
 
 
-def _is_of_the_disk(error: Exception) -> bool:
+def _reason_of_the_disk(error: BaseException) -> str:
+    """Give the system's reason where TensorFlow met a full disk; "" for anything else, memory that ran out included."""
     tf = sys.modules.get("tensorflow")
-    # ResourceExhausted stands for memory, too; the C library's words tell them apart.
-    return (
-        tf is not None
-        and isinstance(error, tf.errors.ResourceExhaustedError)
-        and ("No space left on device" in str(error) or "Disk quota exceeded" in str(error))
-    )
-
-
-def _last_part(error: Exception) -> str:
-    """Give "No space left on device" of "path; No space left on device"."""
-    return str(error).rsplit(";", 1)[-1].split("[")[0].strip()
+    if tf is None or not isinstance(error, tf.errors.ResourceExhaustedError):
+        return ""
+    reasons = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+    return next((reason for reason in reasons if reason in str(error)), "")

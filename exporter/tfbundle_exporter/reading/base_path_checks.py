@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tfbundle_serving.apis.version_folder import METADATA, list_tags, list_versi
 
 from .ailments import Ailment, command, error, lift, set_aside, warning
 from .places import GRAPHS, is_saved_model
-from .version_checks import check_version
+from .version_checks import cannot_look, check_permissions, check_version
 
 #: What TensorFlow Serving's REST paths and config files take without escapes.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
@@ -25,6 +25,16 @@ _CHECKPOINT_FILE = re.compile(r"checkpoint|.*\.(index|data-\d{5}-of-\d{5}|h5|hdf
 
 def check_base_path(base: Path) -> Iterator[Ailment]:
     """Look at the folder of one model."""
+    closed = list(check_permissions(base, [base]))
+    yield from closed
+    try:
+        yield from _check_base_path(base)
+    except PermissionError as denied:
+        if not closed:
+            yield cannot_look(base, denied)
+
+
+def _check_base_path(base: Path) -> Iterator[Ailment]:
     if not _MODEL_NAME.fullmatch(base.name):
         yield error(
             base,
@@ -46,7 +56,7 @@ def check_base_path(base: Path) -> Iterator[Ailment]:
         if parse_version(path.name) is not None:
             yield from check_version(path, model=base.name)
         else:
-            yield from _check_other(path)
+            yield from _check_other(path, versions)
     yield from _check_twins(base, versions)
     yield from _check_tags(base)
     yield from _check_released(base, versions)
@@ -63,7 +73,7 @@ def _check_unversioned(base: Path) -> Iterator[Ailment]:
             yield error(
                 base,
                 f"has a model in {child.name}/, which is no number, so that servers look past it",
-                command("mv", child, base / "1"),
+                command("mv", child, _next_version(base, {})),
             )
             return
     yield warning(
@@ -95,8 +105,8 @@ def _check_tags(base: Path) -> Iterator[Ailment]:
         first[tag] = number
 
 
-def _check_other(path: Path) -> Iterator[Ailment]:
-    """Look at a child that is no version."""
+def _check_other(path: Path, versions: Mapping[int, Path]) -> Iterator[Ailment]:
+    """Look at a child that is no version, among those that are."""
     if path.name.startswith(_STAGING):
         if path.is_dir() and not _has_living_owner(path):
             yield warning(path, "was left by an exporter that was killed", command("rm", "-r", path))
@@ -108,7 +118,23 @@ def _check_other(path: Path) -> Iterator[Ailment]:
             "is a checkpoint in a base path: a training writes here, and its next file may have a number for a name",
             "give ModelCheckpoint a folder outside of the base path",
         )
-    elif path.is_dir() and not path.name.startswith(".") and not is_saved_model(path):
+    elif not path.is_dir() or path.name.startswith("."):
+        return
+    elif is_saved_model(path):
+        if versions:
+            yield warning(
+                path,
+                "is a model whose name is no number, so that servers look past it; this would make it the newest",
+                command("mv", path, _next_version(path.parent, versions)),
+            )
+    elif versions and any(is_saved_model(inner) for inner in list_versions(path).values()):
+        yield error(
+            path,
+            "is a model with versions of its own among the versions of another: a folder holds either models or the "
+            "versions of one, and servers look for one of the two",
+            f"give {', '.join(inner.name for inner in versions.values())} a folder beside {path.name}",
+        )
+    else:
         inside = next((name.name for name in sorted(path.iterdir()) if _CHECKPOINT_FILE.fullmatch(name.name)), None)
         if inside is not None:
             yield error(
@@ -145,7 +171,7 @@ def _check_released(base: Path, versions: dict[int, Path]) -> Iterator[Ailment]:
     if not path.exists():
         return
     try:
-        released = {int(line) for line in path.read_text().split()}
+        released = _read_released(path)
     except (ValueError, OSError) as damage:
         yield error(
             path,
@@ -160,6 +186,19 @@ def _check_released(base: Path, versions: dict[int, Path]) -> Iterator[Ailment]:
                 "was not put here by tfbundle export; if it is deleted, its number may be given out again",
                 f"echo {number} >> {command(path)}",
             )
+
+
+def _read_released(path: Path) -> set[int]:
+    return {int(line) for line in path.read_text().split()}
+
+
+def _next_version(base: Path, versions: Mapping[int, Path]) -> Path:
+    """Name the next version; a number that was released once is not given out again."""
+    try:
+        released = _read_released(base / _RELEASED)
+    except (ValueError, OSError):  # not there, or an ailment of its own
+        released = set()
+    return base / f"{max([0, *versions, *released]) + 1}"
 
 
 def _check_training(versions: dict[int, Path]) -> Iterator[Ailment]:

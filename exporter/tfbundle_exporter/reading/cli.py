@@ -8,7 +8,15 @@ from typing import Any, Protocol
 
 import click
 
+from tfbundle_serving.apis.errors import BundleError
+
 from ..talk import talk
+
+
+class _CouldNotCompare(click.ClickException):
+    """Neither the same nor different: told from both by the exit code."""
+
+    exit_code = 2
 
 
 class _Report(Protocol):
@@ -64,11 +72,14 @@ def _inspect(source: str, *, pick: str, as_json: bool) -> None:
 def _diff(old: str, new: str, *, as_json: bool) -> int:
     """Show what NEW differs in from OLD: graph, layers, signatures, weights; both are version folders or sources.
 
-    Changes that break a client of OLD are marked. Exit code 0: the same. 1: different. 2: misuse.
+    Changes that break a client of OLD are marked. Exit code 0: the same. 1: different. 2: could not compare.
     """
     from .difference import diff
 
-    difference = diff(old, new)
+    try:
+        difference = diff(old, new)
+    except (BundleError, OSError) as error:
+        raise _CouldNotCompare(str(error)) from error
     _print(difference, as_json=as_json)
     return 0 if difference.is_same else 1
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
-from tfbundle_serving.apis.version_folder import list_versions
+from tfbundle_serving.apis.version_folder import list_versions, parse_version
 
 from .ailments import Ailment, command, error
 from .base_path_checks import check_base_path
 from .places import is_saved_model
+from .version_checks import check_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def examine(models_dir: str | os.PathLike[str]) -> Diagnosis:
     """Look for what is wrong in a models directory; nothing is loaded, executed or changed.
 
     Args:
-        models_dir: The folder that holds the models' base paths, or one base path.
+        models_dir: The folder that holds the models' base paths, or one base path, or one version.
 
     Raises:
         ExportError: It is no folder.
@@ -73,14 +74,29 @@ def examine(models_dir: str | os.PathLike[str]) -> Diagnosis:
         raise ExportError(
             f"{root} is no folder; expected the models directory, whose folders are the models' base paths"
         )
+    if parse_version(root.resolve().name) is not None and is_saved_model(root):
+        model = root.resolve().parent.name
+        return _diagnosis(root, (model,), 1, check_version(root, model=model))
     bases = [root] if _is_base_path(root) else _children(root)
     ailments = [*_check_root(root), *(ailment for base in bases for ailment in check_base_path(base))]
+    return _diagnosis(root, tuple(base.resolve().name for base in bases), sum(map(_count_versions, bases)), ailments)
+
+
+def _diagnosis(root: Path, models: tuple[str, ...], versions: int, ailments: Iterable[Ailment]) -> Diagnosis:
     return Diagnosis(
         models_dir=root,
-        models=tuple(base.resolve().name for base in bases),
-        versions=sum(len(list_versions(base)) for base in bases),
+        models=models,
+        versions=versions,
         ailments=tuple(sorted(ailments, key=lambda ailment: ailment.severity)),
     )
+
+
+def _count_versions(base: Path) -> int:
+    """Count versions; a folder that cannot be read, which is an ailment of its own, has none."""
+    try:
+        return len(list_versions(base))
+    except PermissionError:
+        return 0
 
 
 def _is_base_path(folder: Path) -> bool:

@@ -22,13 +22,21 @@ def find_place(path: str | os.PathLike[str]) -> Path:
 
     Returns:
         The path itself, unless there is nothing there and its last part is a tag.
+
+    Raises:
+        ExportError: There is nothing there beside versions, none of which bears it as a tag; the message lists them.
     """
     path = Path(path)
-    if os.path.lexists(path) or not path.parent.is_dir():
+    is_prefix = path.with_name(f"{path.name}.index").exists()  # of a checkpoint
+    if os.path.lexists(path) or is_prefix or not path.parent.is_dir():
         return path
     try:
         return find_version(path.parent, path.name)[1]
-    except (NotFound, OSError):
+    except OSError:
+        return path
+    except NotFound as error:
+        if list_versions(path.parent):
+            raise ExportError(f"{path} is not there: {error.message}") from error
         return path
 
 
@@ -41,7 +49,8 @@ def version_folder(path: str | os.PathLike[str]) -> Path:
     place = find_place(path)
     if not place.exists():
         raise ExportError(
-            f"{place} is not there; expected a version folder such as models/digits/3, or {_with_tag(place)}"
+            f"{place} is not there; expected a version folder such as models/digits/3, "
+            "or the base path and a tag, models/digits/1.4.0"
         )
     if not place.is_dir():
         raise ExportError(f"{place} is a file; expected a version folder such as models/digits/3")
@@ -54,14 +63,3 @@ def version_folder(path: str | os.PathLike[str]) -> Path:
             f"name the version, such as the newest, {versions[max(versions)]}"
         )
     raise ExportError(f"{place} is no version folder: it has neither {SAVED_MODEL} nor {METADATA}")
-
-
-def _with_tag(place: Path) -> str:
-    """Say how a tag is given, with the tags that there are nearby."""
-    try:
-        find_version(place.parent, place.name)
-    except NotFound as error:
-        return f"the base path and a tag ({error.message})"
-    except OSError:
-        pass
-    return "the base path and a tag, models/digits/1.4.0"

@@ -13,9 +13,8 @@ from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import KEPT_SOURCE, METADATA, read_metadata
 
 from ..folder.keep_source import ARCHITECTURE
-from ..folder.metadata import sha256_of
 from ..publishing.durable import rename_without_replacing
-from ..sources.artefacts import KIND_NAMES, Artefact
+from ..sources.artefacts import KIND_NAMES, Artefact, sha256_of
 from ..sources.sniffing import identify
 from .places import version_folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,14 @@ from ..sources.tensor_bundle import Bundle
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 #: Values that belong to the training, by how their keys begin or what is in them.
-_TRAINING_STARTS = ("optimizer/", "keras_api/", "save_counter", "_optimizer/", "loss_tracker/", "compiled_metrics/")
-_TRAINING_PARTS = ("/.OPTIMIZER_SLOT/", "/optimizer/")
+_TRAINING_STARTS = ("keras_api/", "save_counter", "loss_tracker/", "compiled_metrics/")
+_SLOT = "/.OPTIMIZER_SLOT/"
+#: What an optimizer is called in a model.
+_OPTIMIZER = re.compile(r"(?:.*/)?_?optimizer(?=/)")
+#: An optimizer's count of steps, which tells one of any other name: tf.train.Checkpoint(net=model, opt=optimizer).
+_STEPS = re.compile(rf"(.+)/(?:_iterations|iter){re.escape(_VALUE)}")
+#: Where Keras 3's optimizers hold the model's own variables; this is then the shortest way to them, and the only one.
+_TRAINED = "/_trainable_variables/"
 #: The state of Keras 3's random layers, which is drawn anew in each process and counts as no weight there, either.
 SEED = "seed_generator"
 
@@ -70,15 +77,23 @@ def weights_of_bundle(bundle: Bundle) -> dict[str, StoredWeight]:
 
 def _names_of_weights(bundle: Bundle, names: Mapping[str, str]) -> dict[str, str]:
     """Give key to name for all but what belongs to the training."""
+    optimizers = _optimizers(bundle)
     return {
         key: name
         for key in bundle.entries
         if key != _OBJECT_GRAPH
         and not key.startswith(_TRAINING_STARTS)
-        and not any(part in key for part in _TRAINING_PARTS)
+        and _SLOT not in key
+        and not any(key.startswith(f"{each}/") and not key.startswith(each + _TRAINED) for each in optimizers)
         for name in [names.get(key) or key.removesuffix(_VALUE)]
         if SEED not in name
     }
+
+
+def _optimizers(bundle: Bundle) -> set[str]:
+    """Find the optimizers in a checkpoint, by the paths to them."""
+    found = (pattern.match(key) for key in bundle.entries for pattern in (_OPTIMIZER, _STEPS))
+    return {match.group(match.lastindex or 0) for match in found if match is not None}
 
 
 def _without_twins(bundle: Bundle, found: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +110,7 @@ def _without_twins(bundle: Bundle, found: Mapping[str, str]) -> dict[str, str]:
 
 def has_optimizer_state(bundle: Bundle) -> bool:
     """Tell whether a checkpoint holds what an optimizer needs to go on."""
-    return any(".OPTIMIZER_SLOT/" in key or key.startswith(("optimizer/", "_optimizer/")) for key in bundle.entries)
+    return bool(_optimizers(bundle)) or any(_SLOT in key for key in bundle.entries)
 
 
 def _own_names(bundle: Bundle) -> Mapping[str, str]:

@@ -11,10 +11,11 @@ from typing import Any
 from tfbundle_serving.apis.errors import BundleError, DecodeError
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, golden_path, read_metadata
 
-from ..folder.metadata import sha256_of, to_json
+from ..folder.metadata import to_json
 from ..fresh_process import FreshProcess
+from ..sources.artefacts import sha256_of
 from .golden_check import OutputCheck, check_golden
-from .places import is_saved_model, version_folder
+from .places import GRAPHS, is_saved_model, version_folder
 from .text_table import format_figure, format_table
 
 #: A server seldom has the exporter's GPU, and other work may hold all of its memory.
@@ -148,7 +149,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     files = _check_files(folder, recorded, failures)
     if not is_saved_model(folder):
         failures.append(f"{SAVED_MODEL} is missing, so that there is nothing to ask")
-    elif files is not None and SAVED_MODEL in files.changed:
+    elif files is not None and set(GRAPHS) & {*files.changed, *files.missing, *files.extra}:
         failures.append(f"{SAVED_MODEL} is not the one that was published, so that it was not run")
     elif not golden_path(folder).exists():
         failures.append(f"{golden_path(folder)} is missing, so that there are no answers to hold it against")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import DecodeError
@@ -42,14 +41,19 @@ def check_version(folder: Path, *, model: str) -> Iterator[Ailment]:
             command("mv", folder, f"{folder}.file"),
         )
     else:
-        yield from _check_permissions(folder)
+        closed: list[Ailment] = []
         try:
+            closed += check_permissions(folder, [folder, *sorted(folder.rglob("*"))])
+            yield from closed
             yield from _check_folder(folder, model)
         except PermissionError as denied:
+            if not closed:
+                yield cannot_look(folder, denied)
+        except OSError as refused:
             yield error(
                 folder,
-                f"cannot be looked at: {denied.strerror} ({denied.filename})",
-                command("chmod", "-R", "a+rX", folder),
+                f"cannot be looked at: {refused.strerror} ({refused.filename}); export it again",
+                set_aside(folder),
             )
 
 
@@ -58,6 +62,7 @@ def _check_folder(folder: Path, model: str) -> Iterator[Ailment]:
         yield _not_a_model(folder)
         return
     yield from _check_graph_and_values(folder)
+    yield from _check_links(folder)
     if (folder / WARMUP_REQUESTS).exists():
         yield from check_warmup_file(folder)
     yield from _check_place(folder, model)
@@ -122,25 +127,49 @@ def _check_graph_and_values(folder: Path) -> Iterator[Ailment]:
         )
 
 
-def _check_permissions(folder: Path) -> Iterator[Ailment]:
+def check_permissions(folder: Path, paths: Iterable[Path]) -> Iterator[Ailment]:
+    """Look whether all users can read a folder and what is in it.
+
+    Args:
+        folder: The folder, which the remedy is for.
+        paths: What of it to look at: itself, files and folders below it.
+    """
     closed = []
-    for parent, _, names in os.walk(folder):
-        if Path(parent).stat().st_mode & _ELSE_FOLDER != _ELSE_FOLDER:
-            closed.append(Path(parent))
-        for name in names:
-            path = Path(parent, name)
-            if path.exists() and not path.stat().st_mode & _ELSE:
-                closed.append(path)
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            continue
+        mode = path.stat().st_mode
+        needed = _ELSE_FOLDER if stat.S_ISDIR(mode) else _ELSE
+        if mode & needed != needed:
+            closed.append((path, stat.filemode(mode)))
     if closed:
-        first = closed[0].relative_to(folder)
-        what = f"{first} " if first.parts else ""
+        first, mode_text = closed[0]
+        what = "" if first == folder else f"{first.relative_to(folder)} "
         more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
         yield error(
             folder,
-            f"cannot be read by others ({what}{stat.filemode(closed[0].stat().st_mode)}{more}); a server that runs as "
-            "another user fails to load it",
+            f"cannot be read by others ({what}{mode_text}{more}); a server that runs as another user fails to load it",
             command("chmod", "-R", "a+rX", folder),
         )
+
+
+def cannot_look(folder: Path, denied: PermissionError) -> Ailment:
+    """Say that a folder is closed to this very user."""
+    return error(
+        folder, f"cannot be looked at: {denied.strerror} ({denied.filename})", command("chmod", "-R", "a+rX", folder)
+    )
+
+
+def _check_links(folder: Path) -> Iterator[Ailment]:
+    """Look for links that lead nowhere; those among the variables are found with what is missing there."""
+    for path in sorted(folder.rglob("*")):
+        if path.parent.name != "variables" and path.is_symlink() and not path.exists():
+            yield error(
+                folder,
+                f"is not whole: {path.relative_to(folder)} is a link to {path.readlink()}, which is not there; "
+                "export it again, or copy it with `cp -rL`",
+                set_aside(folder),
+            )
 
 
 def _check_place(folder: Path, model: str) -> Iterator[Ailment]:

@@ -79,13 +79,15 @@ def compare_weights(old: Mapping[str, StoredWeight], new: Mapping[str, StoredWei
     """
     pairs, removed, added = pair_names(old, new)
     # What is left may be the same under another name.
-    contents = {_content(new[name]): name for name in added}
+    contents: dict[tuple[object, ...], list[str]] = {}
+    for name in reversed(added):
+        contents.setdefault(_content(new[name]), []).append(name)
     for name in list(removed):
-        twin = contents.pop(_content(old[name]), None)
-        if twin is not None:
-            pairs.append((name, twin))
+        twins = contents.get(_content(old[name]))
+        if twins:
+            pairs.append((name, twins.pop()))
             removed.remove(name)
-            added.remove(twin)
+            added.remove(pairs[-1][1])
     changes = []
     same = 0
     for name, new_name in pairs:

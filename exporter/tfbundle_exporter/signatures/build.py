@@ -42,6 +42,8 @@ def build_endpoints(
     def add(endpoint: Endpoint) -> None:
         check_legal("the signature", endpoint.signature)
         check_distinct_inputs(endpoint.signature, endpoint.inputs)
+        if not endpoint.outputs:
+            raise ExportError(f"signature {endpoint.signature!r} returns no tensor, so there is nothing to serve")
         if endpoint.signature in endpoints:
             raise ExportError(
                 f"two signatures are called {endpoint.signature!r}; give one another name "
@@ -54,7 +56,9 @@ def build_endpoints(
     main = _main_endpoint(model.main, settings, own_names)
     add(main)
     for name, call in model.others.items():
-        add(_other_endpoint(name, call, settings))
+        # The main one may stand among them under its own name, which is the one that was asked for.
+        if call is not model.main or name != main.signature:
+            add(_other_endpoint(_legal_signature(name), call, settings))
     for ready in settings.ready:
         add(ready.build(_find(endpoints, ready, main), model))
     for name, function in settings.functions.items():
@@ -82,6 +86,14 @@ def _other_endpoint(signature: str, call: SourceCall, settings: SignatureSetting
         outputs=_mend(signature, call.output_names, are_inputs=False),
         cast_outputs=settings.cast_outputs,
     )
+
+
+def _legal_signature(name: str) -> str:
+    if is_legal(name):
+        return name
+    mended = nearest_legal(name)
+    logger.info("signature %r is called %r, since its own name is not legal", name, mended)
+    return mended
 
 
 def _mend(signature: str, names: Sequence[str], *, are_inputs: bool) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import PREDICT_METHOD, TensorSpec
 
 from ..models.source_model import SourceCall
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -76,10 +77,9 @@ class Endpoint:
             results = self.call(tensors)
         except (tf.errors.OpError, TypeError, ValueError) as error:
             shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
-            reason = " ".join(str(error).split())
             raise ExportError(
                 f"signature {self.signature!r}: the source model fails on the example inputs ({shapes}): "
-                f"{reason:.300}; give inputs that it takes: --examples FILE (example_inputs=)"
+                f"{reason_of(error)}; give inputs that it takes: --examples FILE (example_inputs=)"
             ) from error
         return {name: np.asarray(result.numpy()) for name, result in results.items()}
 

@@ -72,8 +72,8 @@ def check_distinct_inputs(signature: str, names: Iterable[str]) -> None:
         node = re.sub(r"[.-]", "_", name).lower()
         if node in seen:
             raise ExportError(
-                f"signature {signature!r}: TensorFlow cannot tell the inputs {seen[node]!r} and {name!r} apart: their "
-                "letters are the same but for case; rename one: --input NAME=LAYER (input_names=)"
+                f"signature {signature!r}: TensorFlow cannot tell the inputs {seen[node]!r} and {name!r} apart: they "
+                "differ in case or in a sign between words alone; rename one: --input NAME=LAYER (input_names=)"
             )
         seen[node] = name
 
@@ -115,6 +115,8 @@ def choose_names(what: str, own: Sequence[str], wanted: Names | None) -> tuple[s
             public, layer = layer, public
         if layer not in chosen:
             raise ExportError(f"the model has no {what} {layer!r} to call {public!r}; it has {', '.join(own)}")
+        if chosen[layer] not in (layer, public):
+            raise ExportError(f"the {what} {layer!r} cannot be called both {chosen[layer]!r} and {public!r}")
         chosen[layer] = public
     for layer, public in chosen.items():
         remedy = f"--{what} NAME={layer} renames it, for example to"

@@ -17,6 +17,8 @@ from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.signatures import TensorSpec
 
 from ..models.source_model import SourceModel
+from ..models.trackables import refuse_untracked
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from .choice import join_inputs
 from .endpoint import Endpoint
@@ -46,7 +48,7 @@ def user_endpoint(signature: str, function: Any, *, main: Endpoint, model: Sourc
     """
     tf = import_tensorflow()
     concrete = _trace(signature, function)
-    _check_state(signature, concrete, model)
+    refuse_untracked(f"signature {signature!r}: its function", concrete, model.variables, model.resources)
     positional, named = concrete.structured_input_signature
     specs = [*positional, *named.values()]
     if not specs or not all(isinstance(spec, tf.TensorSpec) for spec in specs):
@@ -99,30 +101,9 @@ def _trace(signature: str, function: Any) -> Any:
             )
         return traceable.get_concrete_function(*(specs or ()))
     except Exception as error:  # the function is the user's: it may raise anything
-        reason = " ".join(str(error).split())
         raise ExportError(
-            f"signature {signature!r}: the function cannot be traced: {type(error).__name__}: {reason:.400}"
+            f"signature {signature!r}: the function cannot be traced: {type(error).__name__}: {reason_of(error)}"
         ) from error
-
-
-def _check_state(signature: str, concrete: Any, model: SourceModel) -> None:
-    """A SavedModel that lacks a variable or table of a function cannot be written; say which one it is."""
-    tf = import_tensorflow()
-    known = {id(variable) for variable in model.variables}
-    lost = [variable for variable in concrete.variables if id(variable) not in known]
-    handles = [variable.handle for variable in concrete.variables]
-    handles += [each.resource_handle for each in model.resources if hasattr(each, "resource_handle")]
-    tables = [
-        each
-        for each in concrete.captured_inputs
-        if each.dtype == tf.resource and not any(each is handle for handle in handles)
-    ]
-    if lost or tables:
-        what = f"the variable {lost[0].name} {lost[0].shape}" if lost else "a look-up table"
-        raise ExportError(
-            f"signature {signature!r}: its function uses {what}, which is untracked: the model does not hold it, so it "
-            "would not be saved; make it an attribute of the model or of one of its layers"
-        )
 
 
 def _describe(spec: Any) -> TensorSpec:

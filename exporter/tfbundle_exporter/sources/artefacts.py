@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -135,6 +136,11 @@ class Artefact:
     picked: Picked | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called in its folder, also where the path is "." or ".."."""
+        return Path(os.path.abspath(self.path)).name  # noqa: PTH100  # resolve() would follow the user's symbolic links
+
+    @property
     def needs_architecture(self) -> bool:
         """Whether it holds weights alone."""
         return self.kind in _WEIGHTS_ONLY
@@ -162,7 +168,7 @@ class Artefact:
 
     def __str__(self) -> str:
         """Say what it is, as a person would."""
-        return f"{self.path.name} ({KIND_NAMES[self.kind]}, {self.writer}, {self.size / 1e6:.1f} MB)"
+        return f"{self.name} ({KIND_NAMES[self.kind]}, {self.writer}, {self.size / 1e6:.1f} MB)"
 
 
 def hash_artefact(artefact: Artefact) -> str:
@@ -175,13 +181,14 @@ def hash_artefact(artefact: Artefact) -> str:
         OSError: A file cannot be read.
     """
     if artefact.files == (artefact.path,):
-        return _sha256(artefact.path)
+        return sha256_of(artefact.path)
     root = artefact.root
     names = sorted((path.relative_to(root).as_posix(), path) for path in artefact.files)
-    return hashlib.sha256("".join(f"{_sha256(path)}  {name}\n" for name, path in names).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{sha256_of(path)}  {name}\n" for name, path in names).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -22,3 +22,5 @@ def find_folder_hazards(artefact: Artefact) -> Iterator[Finding]:
             with path.open("rb") as file:
                 if is_pickle(file.read(16)):
                     yield Finding(place, "is a pickle, which runs code when it is read")
+        elif not path.is_symlink():
+            yield Finding(place, "is a pipe or a device")

@@ -11,6 +11,7 @@ from tfbundle_serving.apis.errors import DecodeError, ExportError
 from tfbundle_serving.apis.saved_model_pb import MetaGraph, SavedObjects, read_meta_graphs, read_saved_objects
 from tfbundle_serving.apis.wire import as_text, as_view, fields
 
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from .artefacts import Artefact, Flavour, SavedModelFacts, files_below, parse_json, total_size
 from .findings import Finding
@@ -91,7 +92,7 @@ def _read_text(folder: Path) -> tuple[list[MetaGraph], list[SavedObjects]]:
     try:
         message = text_format.Parse((folder / _TEXT).read_bytes(), saved_model_pb2.SavedModel())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise DecodeError(f"{folder / _TEXT} is not a SavedModel: {' '.join(str(error).split())}") from error
+        raise DecodeError(f"{folder / _TEXT} is not a SavedModel: {reason_of(error)}") from error
     with tempfile.NamedTemporaryFile(prefix="tfbundle-") as binary:
         binary.write(message.SerializeToString())
         binary.flush()

@@ -42,6 +42,9 @@ def identify(path: str | os.PathLike[str], *, pick: str = "") -> Artefact:
     Raises:
         ExportError: It is missing, damaged, or nothing that is exported; the message names it and says what it is.
     """
+    if not os.fspath(path):
+        # Path("") is the working directory; what was meant is a variable of a shell that is not set.
+        raise ExportError(f"the path of the source is empty; expected {_EXPECTED}")
     path = Path(path)
     try:
         return _identify(path, pick)
@@ -72,6 +75,9 @@ def _identify_one(path: Path) -> Artefact | None:
     prefix = checkpoint_artefact.find_prefix(path)
     if prefix is not None:
         return checkpoint_artefact.read_checkpoint(prefix)
+    if path.exists() and not path.is_file():
+        # To open a pipe is to wait for somebody who writes to it, and a device may never end.
+        raise ExportError(f"{path} is a pipe or a device; expected {_EXPECTED}")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)

@@ -62,6 +62,23 @@ def listed(items: Iterable[str], separator: str = ", ") -> str:
     return separator.join(items[:_LISTED]) + more
 
 
+def weights_of(model: Any) -> list[Any]:
+    """Give the weights that a model of either Keras answers with; tf_keras counts metrics and vocabularies, too."""
+    parts = [model, *model._flatten_layers()]
+    metrics = [value for part in parts for value in vars(part).values() if _is_metric(value)]
+    beside = {id(variable) for metric in metrics for variable in metric.variables}
+    return [weight for weight in variables_of(model.weights) if id(weight) not in beside]
+
+
+def variables_of(weights: Iterable[Any]) -> list[Any]:
+    """Leave out what is a weight by name only: the vocabulary of a look-up layer in tf_keras."""
+    return [weight for weight in weights if hasattr(weight, "numpy")]
+
+
+def _is_metric(value: object) -> bool:
+    return any(base.__name__ == "Metric" for base in type(value).__mro__)
+
+
 def shape_of(variable: Any) -> Shape:
     """Give the shape of a variable of either Keras."""
     return tuple(int(size) for size in variable.shape)

@@ -19,7 +19,7 @@ from typing import Any
 from tfbundle_serving.apis.errors import ExportError
 
 from ..runtime import import_tensorflow
-from .stored_weights import Mismatch, check_restored, listed, shape_of
+from .stored_weights import Mismatch, check_restored, listed, shape_of, weights_of
 from .user_code import explain_failure
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _match(model: Any, graph: Any, start: int, where: tuple[str, ...]) -> _Match
     found = {id(variable) for _, variable in keys.values()}
     missing = tuple(
         f"{getattr(weight, 'path', weight.name)} {shape_of(weight)}"
-        for weight in model.weights
+        for weight in weights_of(model)
         if id(weight) not in found
     )
     return _Match(path=where, keys=keys, missing=missing, left_over=tuple(_left_over(graph, start, reached)))

@@ -20,7 +20,7 @@ from tfbundle_serving.apis.errors import BundleError, ExportError
 
 from .artefacts import Artefact, Family
 from .keras2_layout import StoredLayer, StoredLayers, is_cudnn, leaf_of, read_layers
-from .stored_weights import Mismatch, check_restored, shape_of
+from .stored_weights import Mismatch, check_restored, shape_of, variables_of, weights_of
 from .user_code import explain_failure
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load_keras2_weights(model: Any, family: Family, artefact: Artefact, link: Pa
         ExportError: They do not fit; the message lists the layers and shapes.
     """
     stored = read_layers(artefact.path)
-    layers = [layer for layer in model.layers if layer.weights]
+    layers = [layer for layer in model.layers if variables_of(layer.weights)]
     if stored.needs_conversion:
         if family == "keras":
             raise ExportError(
@@ -146,7 +146,7 @@ def _orders(layer: Any) -> Iterator[tuple[Any, ...]]:
     Keras saves trainable weights first. For a model inside the model that order depends on what was frozen when it was
     saved, which the architecture does not tell.
     """
-    yield tuple(layer.trainable_weights) + tuple(layer.non_trainable_weights)
+    yield tuple(variables_of([*layer.trainable_weights, *layer.non_trainable_weights]))
     members = list(layer._flatten_layers())
     if len(members) == 1:
         return
@@ -155,7 +155,7 @@ def _orders(layer: Any) -> Iterator[tuple[Any, ...]]:
         for trainable in (True, False):
             for member in members:
                 member.trainable = trainable
-            yield tuple(layer.trainable_weights) + tuple(layer.non_trainable_weights)
+            yield tuple(variables_of([*layer.trainable_weights, *layer.non_trainable_weights]))
     finally:
         # From the outside in, since setting a layer sets those inside of it, too.
         for member, trainable in zip(members, before, strict=True):
@@ -218,7 +218,7 @@ def _refuse_other_shapes(
 def _own_weights(model: Any, layers: Sequence[Any]) -> tuple[Any, ...]:
     """Give the weights of a subclassed model that belong to none of its layers."""
     of_layers = {id(weight) for layer in layers for weight in layer.weights}
-    own = [weight for weight in model.weights if id(weight) not in of_layers]
+    own = [weight for weight in weights_of(model) if id(weight) not in of_layers]
     return (*(weight for weight in own if weight.trainable), *(weight for weight in own if not weight.trainable))
 
 

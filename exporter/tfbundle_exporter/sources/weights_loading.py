@@ -18,6 +18,7 @@ from .artefacts import Artefact, Family, Kind
 from .families import FAMILY_OF_OPTION, SPOKEN, live_family
 from .keras2_layout import read_layers
 from .recurrent import check_option, complete_text, settle_live
+from .stored_weights import weights_of
 from .weights_checkpoint import load_checkpoint
 from .weights_keras2 import load_keras2_weights
 from .weights_v3 import load_v3_weights
@@ -66,7 +67,7 @@ def load_with_architecture(
     if architecture.config is None:
         settle_live(model, family, artefact, reading, implied=implied)
     count = _load(model, family, artefact, architecture.origin)
-    logger.info("restored %d of %d weights of %s", count, len(model.weights), architecture.origin)
+    logger.info("restored %d of %d weights of %s", count, len(weights_of(model)), architecture.origin)
     return model
 
 

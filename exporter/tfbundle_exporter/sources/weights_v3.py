@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import tempfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,11 @@ import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
-from .stored_weights import Mismatch, Shape
+from .stored_weights import Mismatch, Shape, values_of, weights_of
 from .user_code import explain_failure
 
 #: What a model needs for training only, and seeds, which differ in every process anyway.
-_BESIDE = re.compile(r"(^|/)(_?optimizer|seed_generator|_?metrics?|_loss_tracker|_compile_metrics)(/|$)")
+_BESIDE = re.compile(r"^(_?optimizer|_?metrics|_?loss_tracker|_compile_metrics)/|(^|/)seed_generator(/|$)")
 #: Keras 2.12 called the layers of a model so; the tree below is the same.
 _EARLY_NAME = "_layer_checkpoint_dependencies"
 
@@ -59,9 +61,10 @@ def load_v3_weights(model: Any, source: Path, *, origin: str) -> int:
             raise
         except Exception as error:
             raise ExportError(f"{source} cannot be loaded into {origin}: {explain_failure(error)}") from error
-        ours.unlink()
-        _write(model, ours)
-        _check_restored(source, stored, ours, wanted)
+        if not _holds_all(model, source, stored):
+            ours.unlink()
+            _write(model, ours)
+            _check_restored(source, stored, ours, wanted)
     return len(wanted)
 
 
@@ -147,6 +150,16 @@ def _rewrite(source: Path, target: Path, stored: _Tree) -> None:
     with h5py.File(source, "r") as old, h5py.File(target, "w") as new:
         for today, path in stored.items():
             new.create_dataset(today, data=old[path][()])
+
+
+def _holds_all(model: Any, source: Path, stored: _Tree) -> bool:
+    """Tell by checksums whether the model's variables are those of the file; not so where a type was converted."""
+    import h5py
+
+    ours = Counter((variable.nbytes, zlib.crc32(variable.tobytes())) for variable in map(values_of, weights_of(model)))
+    with h5py.File(source, "r") as file:
+        arrays = (np.asarray(file[path]) for path in stored.values())
+        return ours == Counter((array.nbytes, zlib.crc32(array.tobytes())) for array in arrays)
 
 
 def _check_restored(source: Path, stored: _Tree, ours: Path, wanted: _Tree) -> None:
