@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from tfbundle_serving.apis.errors import BundleError, ExportError
 
 from . import fork_server
 from .fork_server import Forked
+from .reasons import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +205,8 @@ def work(requests: int, replies: int) -> None:
     with os.fdopen(replies, "wb", buffering=0) as pipe:
 
         def send(*message: Any) -> None:
-            pipe.write(pickle.dumps(message))
+            with suppress(BrokenPipeError):  # whoever waited is gone
+                pipe.write(pickle.dumps(message))
 
         with os.fdopen(requests, "rb") as waiting:
             content = waiting.read()
@@ -223,8 +226,7 @@ def work(requests: int, replies: int) -> None:
             send(_FAILURE, error)
         except Exception as error:
             logger.debug("in a fresh process", exc_info=True)
-            reason = " ".join(str(error).split())
-            send(_FAILURE, ExportError(f"{type(error).__name__}: {reason:.400}"))
+            send(_FAILURE, ExportError(f"{type(error).__name__}: {reason_of(error, length=400)}"))
 
 
 def import_all(modules: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 from tfbundle_serving.apis.version_folder import check_tag, find_tag
 
+from .arguments import check_choices, read_allowances, read_base_path, read_custom_objects, read_ready
 from .folder.created_at import read_created_at
 from .folder.metadata import check_told, describe_version, encode_metadata, to_json
 from .fresh_process import FreshProcess
@@ -23,20 +24,9 @@ from .proof.gate import GateReport, pass_gate
 from .publishing.base_path import check_base_path, check_free, staging_folder
 from .publishing.disk_errors import writing_to
 from .publishing.publish import publish
-from .settings import (
-    ALLOWANCES,
-    Allowance,
-    Examples,
-    Gate,
-    GateSettings,
-    Keras,
-    Naming,
-    SignatureSettings,
-    SourceSettings,
-    check_choices,
-)
+from .settings import Allowance, Examples, Gate, GateSettings, Keras, Naming, SignatureSettings, SourceSettings
 from .signatures.names import Names, check_legal
-from .signatures.ready_made import ReadyMade, parse_ready_made
+from .signatures.ready_made import ReadyMade
 from .sources.artefacts import Artefact
 from .sources.loading import needs_own_process
 from .sources.sniffing import identify
@@ -141,12 +131,12 @@ def export_model(
         ExportError: The source is no model, is unsafe, or does not fit the arguments; nothing was published.
         GateError: The version did not answer like its source; nothing was published.
     """
-    base = _read_base_path(base_path)
+    base = read_base_path(base_path)
     told = dict(metadata or {})
     check_choices("names", (names,))
     check_choices("keras", (keras,))
     check_choices("gate", (gate,))
-    proof = GateSettings(allow=_read_allowances(allow), serve=gate == "serve", server_command=server_command)
+    proof = GateSettings(allow=read_allowances(allow), serve=gate == "serve", server_command=server_command)
     moment = read_created_at(created_at)
     check_base_path(base)
     check_told(told)
@@ -158,7 +148,7 @@ def export_model(
     reading = SourceSettings(
         architecture=architecture,
         pick=pick,
-        **_read_custom_objects(custom_objects),
+        **read_custom_objects(custom_objects),
         recurrent_activation=recurrent_activation,
         keras=keras,
         allow_unsafe=allow_unsafe,
@@ -169,7 +159,7 @@ def export_model(
         input_names=input_names or None,
         output_names=output_names or None,
         naming=names,
-        ready=_read_ready(ready),
+        ready=read_ready(ready),
         functions=dict(signatures or {}),
         cast_outputs=cast_outputs,
     )
@@ -218,17 +208,6 @@ def export_model(
     return ExportedVersion(number, base / str(number), content | {"version": number}, clock.seconds)
 
 
-def _read_base_path(given: str | os.PathLike[str]) -> Path:
-    base = Path(os.path.abspath(given))  # noqa: PTH100  # resolve() would follow the user's own symbolic links
-    if not os.fspath(given) or not base.name:
-        # Nothing is no working directory: a shell variable is not set.
-        raise ExportError(
-            f"the base path is {os.fspath(given)!r}; expected the folder of the model's versions, named after the "
-            "model, such as models/digits"
-        )
-    return base
-
-
 def _check_apart(source: Artefact, base: Path) -> None:
     """Refuse a base path inside of the source folder: the version would hold itself, half-made."""
     if source.path.is_dir() and base.resolve().is_relative_to(source.path.resolve()):
@@ -261,10 +240,11 @@ def _stage(source: Any, folder: Path, *, reading: SourceSettings, **settings: An
 def _prove(judge: FreshProcess, folder: Path, model_name: str, staged: Staged, settings: GateSettings) -> GateReport:
     begin(logger, "loading the version back and comparing it")
     report: GateReport = judge.run(pass_gate, folder, staged.references, settings, model_name=model_name)
+    sizes = ", ".join(map(str, report.batch_sizes)) or "as the inputs come"
     logger.info(
         "loaded it back and compared: max abs difference %.3g at batch sizes %s (%d rows)",
         report.max_abs_diff,
-        ", ".join(map(str, report.batch_sizes)),
+        sizes,
         report.rows,
     )
     if report.served is not None:
@@ -286,28 +266,3 @@ def _check_tag_is_free(base: Path, tag: str) -> None:
     taken = find_tag(base, tag) if base.exists() else None
     if taken is not None:
         raise ExportError(f"tag {tag!r} stands on version {taken} of {base} already; a tag names one version")
-
-
-def _read_allowances(allow: Collection[str]) -> frozenset[Allowance]:
-    given = (allow,) if isinstance(allow, str) else tuple(allow)
-    check_choices("allow", given)
-    return frozenset(name for name in ALLOWANCES if name in given)
-
-
-def _read_ready(ready: Sequence[ReadyMade | str] | ReadyMade | str) -> tuple[ReadyMade, ...]:
-    given = (ready,) if isinstance(ready, str) or not isinstance(ready, Sequence) else ready
-    made = tuple(parse_ready_made(each) if isinstance(each, str) else each for each in given)
-    for each in made:
-        # A class has `build`, too, and is what one gets by leaving out the parentheses.
-        if isinstance(each, type) or not hasattr(each, "build"):
-            raise ExportError(
-                "ready takes ready-made signatures, such as Image(size=(224, 224)) or 'image:size=224x224'; "
-                f"got {each!r:.80}"
-            )
-    return made
-
-
-def _read_custom_objects(given: Mapping[str, Any] | Collection[str] | str | None) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return {"custom_objects": dict(given)}
-    return {"modules": (given,) if isinstance(given, str) else tuple(given or ())}

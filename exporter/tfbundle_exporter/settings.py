@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.model_spec import DEFAULT_SIGNATURE
 
 from .signatures.names import Names
@@ -21,29 +20,6 @@ Gate = Literal["local", "serve"]
 #: and further signatures of a SavedModel that the example inputs do not fit.
 Allowance = Literal["stateful", "random", "fixed-batch", "ops", "unproven"]
 ALLOWANCES: tuple[Allowance, ...] = get_args(Allowance)
-#: Arguments that take one of a few texts; another one must not pass for the default.
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "names": get_args(Naming),
-    "keras": get_args(Keras),
-    "gate": get_args(Gate),
-    "allow": ALLOWANCES,
-}
-
-
-def check_choices(argument: str, given: Collection[str]) -> None:
-    """Refuse what an argument does not take.
-
-    Args:
-        argument: "names", "keras", "gate" or "allow".
-        given: What it got.
-
-    Raises:
-        ExportError: One of them is unknown; the message says which and what there is.
-    """
-    known = _CHOICES[argument]
-    for choice in given:
-        if choice not in known:
-            raise ExportError(f"{argument} takes {', '.join(filter(None, known))}; got {choice!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

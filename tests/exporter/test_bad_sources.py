@@ -239,6 +239,13 @@ class TestFoldersOfOthers:
         tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.serve)
         return tmp_path / "saved"
 
+    def test_keeping_what_is_no_file(self, folder: Path, base: Path) -> None:
+        """Only a Keras model can be saved for being kept; a loaded SavedModel has no `save`."""
+        import tensorflow as tf
+
+        live = tf.saved_model.load(str(folder))
+        assert "has no file form that could be kept" in refused(live, base, keep_source=True)
+
     def test_a_base_path_inside_of_it(self, folder: Path) -> None:
         """A version that holds the folder that it is made in would hold itself."""
         assert "lies in the source" in refused(folder, folder / "models")

@@ -61,12 +61,17 @@ def test_unknown_versions_list_what_there_is(base: Path, wanted: str | int) -> N
         find_version(base, wanted)
 
 
-def test_a_path_may_end_in_a_tag(base: Path) -> None:
-    """models/digits/spring is the version folder; a path that exists is itself."""
+def test_a_path_may_end_in_a_tag(base: Path, tmp_path: Path) -> None:
+    """models/digits/spring is the version folder; a path that exists is itself, and so is one beside no versions."""
     assert find_place(base / "spring") == base / "3"
     assert version_folder(base / "spring") == base / "3"
     assert find_place(base / "2") == base / "2"
+    assert find_place(tmp_path / "autumn") == tmp_path / "autumn"
+    (base / "autumn.index").touch()
     assert find_place(base / "autumn") == base / "autumn"
+    (base / "autumn.index").unlink()
+    with pytest.raises(ExportError, match=r"autumn is not there.*3 \(tag spring\)"):
+        find_place(base / "autumn")
 
 
 def test_what_is_no_version_folder(base: Path, tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def test_what_was_known_at_export_is_a_note(tmp_path: Path) -> None:
     assert [check.batch for check in checks] == ["all 4"]
     assert "rows are not asked alone" in notes[0]
     assert notes[1] == "golden.npz holds no answers of image"
+    assert check_golden(folder, {})[1] == (
+        "rows are not asked alone, since metadata.json does not say that they can be",
+    )
     golden = Golden({"x": X}, {"y": np.zeros((4, 2), np.float32)})
     write_golden(folder / "assets.extra/golden.npz", {"serving_default": golden})
     (check, *_), notes = check_golden(folder, {"deterministic": False})

@@ -18,7 +18,8 @@ from typing import Any
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import KEPT_SOURCE
 
-from ..models.live import is_live_model
+from ..models.live import family_of_model
+from ..reasons import reason_of
 from ..sources.artefacts import Artefact
 
 #: Under source/: what weights were given with.
@@ -60,7 +61,7 @@ def keep_live(model: Any, folder: Path) -> None:
         ExportError: It is no Keras model, or Keras cannot save it.
         OSError: The file system refused.
     """
-    if not is_live_model(model):
+    if family_of_model(model) not in ("keras", "tf_keras"):
         raise ExportError(
             f"a {type(model).__name__} has no file form that could be kept; expected a Keras model, "
             "or leave out --keep-source (keep_source=)"
@@ -72,8 +73,7 @@ def keep_live(model: Any, folder: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # whatever a layer's own get_config raises
-        reason = " ".join(str(error).split())
         raise ExportError(
-            f"model {model.name!r} cannot be kept, since Keras cannot save it: {type(error).__name__}: {reason:.300}; "
-            "leave out --keep-source (keep_source=)"
+            f"model {model.name!r} cannot be kept, since Keras cannot save it: {type(error).__name__}: "
+            f"{reason_of(error)}; leave out --keep-source (keep_source=)"
         ) from error

@@ -24,11 +24,6 @@ from .trackables import find_resources, find_variables, join_variables
 _VIEWS: dict[Family, Callable[[Any], KerasView]] = {"keras": view_keras_3, "tf_keras": view_keras_2}
 
 
-def is_live_model(source: object) -> bool:
-    """Tell whether an object can be adapted, without importing any library."""
-    return family_of_model(source) is not None
-
-
 def family_of_model(model: object) -> Family | None:
     """Name the package that a live model belongs to; None where it is no model."""
     for family in _VIEWS:

@@ -55,7 +55,7 @@ def pass_gate(
     for signature, reference in references.items():
         check_stateful(signature, reference.stateful, allowances)
         inputs = ", ".join(f"{name} {array.shape}" for name, array in reference.inputs.items())
-        check_batched(signature, inputs, allowances, batched=reference.is_batched)
+        check_batched(signature, inputs, allowances, batched=reference.is_batched or not reference.inputs)
     files = check_files(folder)
     scan = _scan(folder, allowances)
     version = StagedVersion(folder)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tfbundle_serving.apis.errors import GateError
 
+from ..reasons import reason_of
 from ..runtime import import_tensorflow
 
 #: The tag that tensorflow_model_server asks for.
@@ -24,7 +25,7 @@ _TAGS = ("serve",)
 
 def one_line(error: Exception) -> str:
     """Give an error of TensorFlow's, which may fill a screen, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.400}"
+    return f"{type(error).__name__}: {reason_of(error, length=400)}"
 
 
 class StagedVersion:

@@ -18,7 +18,11 @@ from tfbundle_serving.apis.version_folder import golden_path
 from ..proof.reference import has_rows
 from ..runtime import import_tensorflow
 
-Arrays = Mapping[str, NDArray[Any]]
+#: Why rows are not asked alone, by whether metadata.json says that they are not batchable.
+_ALONE = {
+    True: "their answers depend on what comes with them",
+    False: "metadata.json does not say that they can be",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,7 @@ def check_golden(folder: Path, recorded: Mapping[str, Any]) -> tuple[tuple[Outpu
             tf, functions[signature], signature, golden, by_value=by_value or "stateful" in allowed, part=None
         )
         if recorded.get("batchable") is not True:
-            notes.append("rows are not asked alone, since their answers depend on what comes with them")
+            notes.append(f"rows are not asked alone, since {_ALONE[recorded.get('batchable') is False]}")
         elif _rows(golden) > 1:
             checks += _check(tf, functions[signature], signature, golden, by_value=by_value, part=slice(0, 1))
     silent = sorted(set(recorded.get("signatures") or ()) - goldens.keys())

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 
+from ..reasons import reason_of
 from .artefacts import Family, family_of
 
 #: A longer text describes no model.
@@ -106,8 +107,8 @@ def _parse_yaml(text: str, origin: str) -> Any:
     except yaml.constructor.ConstructorError as error:
         raise ExportError(f"{origin} is refused: {error.problem}; only plain values are read from YAML") from error
     except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ExportError(f"{origin} is not the JSON or YAML text of an architecture: {reason:.200}") from error
+        reason = reason_of(error, length=200)
+        raise ExportError(f"{origin} is not the JSON or YAML text of an architecture: {reason}") from error
     _refuse_expansion(content, origin)
     return content
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +53,6 @@ _FLAVOUR_NAMES: dict[Flavour, str] = {
 
 #: Major version of the Keras that wrote a file to the package that reads it.
 _FAMILY_OF_MAJOR: dict[str, Family] = {"1": "tf_keras", "2": "tf_keras", "3": "keras"}
-
-#: A weight of a recurrent cell by its name, or a layer of that kind by the name that Keras gives it.
-_RECURRENT = re.compile(
-    r"(^|/)(recurrent_kernel|((conv_?lstm|cu_?dnn_?(lstm|gru)|lstm|gru|simple_?rnn)[a-z0-9_]*)|cells?)(/|:|$)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +138,6 @@ class Artefact:
     def needs_architecture(self) -> bool:
         """Whether it holds weights alone."""
         return self.kind in _WEIGHTS_ONLY
-
-    @property
-    def has_recurrent(self) -> bool:
-        """Whether recurrent layers are among its weights, by the names that it stores."""
-        return any(_RECURRENT.search(name.lower()) for name in (*self.layers, *self.weights))
 
     @property
     def suffix(self) -> str:

@@ -18,10 +18,12 @@ class Finding:
     Attributes:
         place: The layer, entry or dataset.
         what: What it is, as the rest of a sentence.
+        module: The module that holds what is missing, where the user may supply it; "" elsewhere.
     """
 
     place: str
     what: str
+    module: str = ""
 
     def __str__(self) -> str:
         """Join both to a sentence."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..reasons import reason_of
+
 #: How both say that they do not know a class or function, the plainest way last.
 _UNKNOWN_OBJECT = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -18,6 +20,6 @@ _UNKNOWN_OBJECT = tuple(
 
 def unknown_name(error: BaseException) -> str:
     """Name the class or function that Keras did not know; "" if something else went wrong."""
-    text = " ".join(str(error).split())
+    text = reason_of(error, length=10_000)
     found = next((match for match in (pattern.search(text) for pattern in _UNKNOWN_OBJECT) if match), None)
     return found[1] if found else ""

@@ -76,8 +76,10 @@ def refuse(artefact: Artefact, findings: Sequence[Finding]) -> None:
     if not findings:
         return
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
+    yours = next((finding.module for finding in findings if finding.module), "")
+    supply = f"If that is code of yours: --custom-objects {yours} (custom_objects=). " if yours else ""
     raise ExportError(
-        f"{artefact.path} is refused before loading: {'; '.join(map(str, findings[:3]))}{more}. "
+        f"{artefact.path} is refused before loading: {'; '.join(map(str, findings[:3]))}{more}. {supply}"
         "If you trust where it comes from: --allow-unsafe (allow_unsafe=True)"
     )
 
@@ -132,7 +134,7 @@ def _judge(node: Mapping[str, Any], class_name: str, owner: str, known_names: Co
         # A function's configuration is its name.
         names = (class_name, bare_name, node.get("registered_name"), node.get("config"))
         if not any(isinstance(name, str) and name in known_names for name in names):
-            yield Finding(owner, f"imports the module {module!r} (for {class_name})")
+            yield Finding(owner, f"imports the module {module!r} (for {class_name})", module)
 
 
 def _is_reaching(module: str, function: str) -> bool:

@@ -20,6 +20,8 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
+from ..reasons import reason_of
+
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -81,10 +83,10 @@ def explain_failure(error: BaseException, *, within: str = "") -> str:
         error: What it raised.
         within: Part of a path; the innermost frame of such a file is named. "" takes the innermost frame of all.
     """
-    text = " ".join(str(error).split())
+    text = reason_of(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if within in frame.filename]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text:.300}{place}" if text else f"{type(error).__name__}{place}"
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def _import_module(reference: CodeReference) -> ModuleType:

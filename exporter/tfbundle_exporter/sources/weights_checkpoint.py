@@ -90,9 +90,10 @@ def load_checkpoint(model: Any, prefix: Path, *, origin: str) -> int:
     reader = _open(tf, prefix)
     match = _choose(list(_match_all(model, _read_graph(reader, prefix))), prefix, origin)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    # The checkpoint's own names count layers; the architecture has the names that a person gave.
     differing = [
-        (path, tuple(shapes[key]), shape_of(variable))
-        for path, (key, variable) in match.keys.items()
+        (f"{getattr(variable, 'path', variable.name)} ({path})", tuple(shapes[key]), shape_of(variable))
+        for path, (key, variable) in sorted(match.keys.items())
         if tuple(shapes[key]) != shape_of(variable)
     ]
     Mismatch(missing=match.missing, left_over=match.left_over, shapes=differing).refuse(prefix, origin)

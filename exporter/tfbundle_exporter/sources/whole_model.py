@@ -13,6 +13,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
+from ..reasons import reason_of
 from ..settings import SourceSettings
 from .artefacts import CANONICAL_SUFFIX, Artefact, files_below
 from .configuration import has_functions, with_plain_functions
@@ -112,5 +113,5 @@ def _explain(artefact: Artefact, loader: str, error: Exception) -> str:
     name = unknown_name(error)
     if name:
         return explain_unknown(name, artefact.architecture, str(artefact.path))
-    text = " ".join(str(error).split())
-    return f"{artefact.path} ({artefact}) could not be loaded by {loader}: {type(error).__name__}: {text:.300}"
+    text = reason_of(error)
+    return f"{artefact.path} ({artefact}) could not be loaded by {loader}: {type(error).__name__}: {text}"
