@@ -1,6 +1,6 @@
 """The roof: it names the sub-commands, enters the room that owns one, and turns errors into exit codes.
 
-Exit code 0 is done, 1 failed (or, for parity, differs), 2 misuse (or, for parity, could not compare), 130 interrupted.
+Exit code 0 is done, 1 failed (or, for parity and diff, differs), 2 misuse (or could not compare), 130 interrupted.
 A room is imported when its command is called and not before, so that `tfbundle status` loads no TensorFlow.
 """
 

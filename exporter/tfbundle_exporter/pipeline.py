@@ -29,6 +29,7 @@ from .signatures.names import Names, check_legal
 from .signatures.ready_made import ReadyMade
 from .sources.artefacts import Artefact
 from .sources.loading import needs_own_process
+from .sources.places import find_place
 from .sources.sniffing import identify
 from .staging import Staged, stage
 
@@ -164,7 +165,7 @@ def export_model(
         cast_outputs=cast_outputs,
     )
     examples = Examples(given=example_inputs, seed=seed)
-    looked_at = identify(source, pick=pick) if isinstance(source, (str, os.PathLike)) else source
+    looked_at = identify(find_place(source), pick=pick) if isinstance(source, (str, os.PathLike)) else source
     if isinstance(looked_at, Artefact):
         _check_apart(looked_at, base)
     clock = _Clock()

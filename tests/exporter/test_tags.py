@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tfbundle_exporter.reading.places import find_place, version_folder
+from tfbundle_exporter.sources.places import find_place, version_folder
 from tfbundle_serving.apis.errors import ExportError, InvalidArgument, NotFound
 from tfbundle_serving.apis.version_folder import check_tag, find_tag, find_version, list_tags
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tfbundle_serving.apis.version_folder import METADATA, list_tags, list_versions, parse_version
 
+from ..sources.places import GRAPHS, is_saved_model
 from .ailments import Ailment, command, error, lift, set_aside, warning
-from .places import GRAPHS, is_saved_model
 from .version_checks import cannot_look, check_permissions, check_version
 
 #: What TensorFlow Serving's REST paths and config files take without escapes.

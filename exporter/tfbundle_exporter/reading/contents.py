@@ -19,11 +19,11 @@ from tfbundle_serving.apis.version_folder import SAVED_MODEL, read_metadata
 from ..folder.fingerprint import Fingerprint, read_fingerprint
 from ..sources.artefacts import Artefact, Kind
 from ..sources.findings import is_bomb
+from ..sources.places import find_place
 from ..sources.sniffing import identify
 from ..sources.tensor_bundle import read_bundle
 from . import hdf5_weights, stored_weights
 from .layers import Node, read_layers
-from .places import find_place
 from .stored_weights import StoredWeight
 
 #: What a damaged file may raise while it is looked at; h5py speaks of damage as KeyError and RuntimeError.

@@ -11,9 +11,9 @@ from typing import Any
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import list_versions, parse_version
 
+from ..sources.places import is_saved_model
 from .ailments import Ailment, command, error
 from .base_path_checks import check_base_path
-from .places import is_saved_model
 from .version_checks import check_version
 
 

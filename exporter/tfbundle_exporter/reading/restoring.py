@@ -15,8 +15,8 @@ from tfbundle_serving.apis.version_folder import KEPT_SOURCE, METADATA, read_met
 from ..folder.keep_source import ARCHITECTURE
 from ..publishing.durable import rename_without_replacing
 from ..sources.artefacts import KIND_NAMES, Artefact, sha256_of
+from ..sources.places import version_folder
 from ..sources.sniffing import identify
-from .places import version_folder
 
 #: Suffixes that mean a file of one kind or another, whoever reads them.
 _FILE_SUFFIXES = (".h5", ".hdf5", ".keras")

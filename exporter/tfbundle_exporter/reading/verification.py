@@ -14,8 +14,8 @@ from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, golden_p
 from ..folder.metadata import to_json
 from ..fresh_process import FreshProcess
 from ..sources.artefacts import sha256_of
+from ..sources.places import GRAPHS, is_saved_model, version_folder
 from .golden_check import OutputCheck, check_golden
-from .places import GRAPHS, is_saved_model, version_folder
 from .text_table import format_figure, format_table
 
 #: A server seldom has the exporter's GPU, and other work may hold all of its memory.

@@ -10,9 +10,9 @@ from tfbundle_serving.apis.errors import DecodeError
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, WARMUP_REQUESTS, parse_version, read_metadata
 
 from ..proof.graph_reader import read_graph
+from ..sources.places import GRAPHS, is_saved_model
 from ..sources.tensor_bundle import read_bundle
 from .ailments import Ailment, command, error, lift, set_aside, warning
-from .places import GRAPHS, is_saved_model
 from .warmup_file import check_warmup_file
 
 #: Ops that stand for a variable.

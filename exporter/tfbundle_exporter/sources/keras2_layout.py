@@ -17,7 +17,7 @@ from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
 
-from .stored_weights import Shape
+from .mismatch import Shape
 
 _OWN_WEIGHTS = "top_level_model_weights"
 

@@ -19,7 +19,7 @@ from typing import Any
 from tfbundle_serving.apis.errors import ExportError
 
 from ..runtime import import_tensorflow
-from .stored_weights import Mismatch, check_restored, listed, shape_of, weights_of
+from .mismatch import Mismatch, check_restored, listed, shape_of, weights_of
 from .user_code import explain_failure
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from tfbundle_serving.apis.errors import BundleError, ExportError
 
 from .artefacts import Artefact, Family
 from .keras2_layout import StoredLayer, StoredLayers, is_cudnn, leaf_of, read_layers
-from .stored_weights import Mismatch, check_restored, shape_of, variables_of, weights_of
+from .mismatch import Mismatch, check_restored, shape_of, variables_of, weights_of
 from .user_code import explain_failure
 
 logger = logging.getLogger(__name__)

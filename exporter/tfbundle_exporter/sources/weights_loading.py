@@ -17,8 +17,8 @@ from .architecture import OPTION, build, read_architecture
 from .artefacts import Artefact, Family, Kind
 from .families import FAMILY_OF_OPTION, SPOKEN, live_family
 from .keras2_layout import read_layers
+from .mismatch import weights_of
 from .recurrent import check_option, complete_text, settle_live
-from .stored_weights import weights_of
 from .weights_checkpoint import load_checkpoint
 from .weights_keras2 import load_keras2_weights
 from .weights_v3 import load_v3_weights

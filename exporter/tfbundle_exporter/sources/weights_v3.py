@@ -21,7 +21,7 @@ import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
-from .stored_weights import Mismatch, Shape, values_of, weights_of
+from .mismatch import Mismatch, Shape, values_of, weights_of
 from .user_code import explain_failure
 
 #: What a model needs for training only, and seeds, which differ in every process anyway.
