@@ -165,7 +165,9 @@ def export_model(
         cast_outputs=cast_outputs,
     )
     examples = Examples(given=example_inputs, seed=seed)
-    looked_at = identify(find_place(source), pick=pick) if isinstance(source, (str, os.PathLike)) else source
+    looked_at = source
+    if isinstance(source, (str, os.PathLike)):
+        looked_at = identify(find_place(source) if os.fspath(source) else "", pick=pick)
     if isinstance(looked_at, Artefact):
         _check_apart(looked_at, base)
     clock = _Clock()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfbundle_serving.apis.errors import GateError
+from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE
 
 from ..reasons import reason_of
 from ..runtime import import_tensorflow
@@ -49,7 +50,8 @@ class StagedVersion:
         except Exception as error:  # a damaged folder fails in the checkpoint reader, in protobuf, or anywhere between
             self._session.close()
             raise GateError(f"the staged SavedModel cannot be loaded: {one_line(error)}") from error
-        self._signatures = loaded.signature_def
+        definitions = loaded.signature_def
+        self._signatures = {name: definitions[name] for name in sorted(definitions) if name != INIT_OP_SIGNATURE}
 
     def fresh(self) -> StagedVersion:
         """Load it once more, all of its state as at the beginning."""
@@ -63,9 +65,7 @@ class StagedVersion:
         """
         tf = import_tensorflow()
         if signature not in self._signatures:
-            raise GateError(
-                f"the staged version has no signature {signature!r}; it has {', '.join(sorted(self._signatures))}"
-            )
+            raise GateError(f"the staged version has no signature {signature!r}; it has {', '.join(self._signatures)}")
         definition = self._signatures[signature]
         try:
             feeds = {definition.inputs[name].name: array for name, array in inputs.items() if name in definition.inputs}

@@ -27,6 +27,8 @@ def find_place(path: str | os.PathLike[str]) -> Path:
         ExportError: There is nothing there beside versions, none of which bears it as a tag; the message lists them.
     """
     path = Path(path)
+    if not path.name:
+        return path
     is_prefix = path.with_name(f"{path.name}.index").exists()  # of a checkpoint
     if os.path.lexists(path) or is_prefix or not path.parent.is_dir():
         return path

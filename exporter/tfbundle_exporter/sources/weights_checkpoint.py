@@ -92,7 +92,11 @@ def load_checkpoint(model: Any, prefix: Path, *, origin: str) -> int:
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     # The checkpoint's own names count layers; the architecture has the names that a person gave.
     differing = [
-        (f"{getattr(variable, 'path', variable.name)} ({path})", tuple(shapes[key]), shape_of(variable))
+        (
+            f"{getattr(variable, 'path', variable.name).removesuffix(':0')} ({path})",
+            tuple(shapes[key]),
+            shape_of(variable),
+        )
         for path, (key, variable) in sorted(match.keys.items())
         if tuple(shapes[key]) != shape_of(variable)
     ]
