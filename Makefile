@@ -9,9 +9,9 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## the whole path on real data, with the embedded server
 	$(BIN)/tfbundle demo
 
-# Two at once, a file each: they share a server and TensorFlow's import within a file.
+# Two at once, a file each, since tests of a file share servers and models; in order, since the longest come early.
 test: $(READY)  ## every test but the benchmarks
-	$(BIN)/python -m pytest -m "not benchmark" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
