@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .errors import DecodeError
+from .errors import DecodeError, InvalidArgument
 from .model_spec import ModelSpec, decode_model_spec, encode_model_spec
 from .tensor_proto import decode_tensor, tensor_field_chunks
 from .wire import Chunk, Readable, as_text, as_view, fields, length_field, read_map_entry, string_field, view
@@ -61,7 +61,8 @@ def decode_predict_request(data: Readable) -> PredictRequest:
     """Read a PredictRequest; arrays are read-only views into `data` where possible.
 
     Raises:
-        DecodeError: The bytes are not a PredictRequest; a tensor that cannot be read names its alias.
+        DecodeError: The bytes are not a PredictRequest.
+        InvalidArgument: A tensor cannot be read; its alias is named.
         Unimplemented: A tensor has a dtype without numpy form.
     """
     spec: ModelSpec | None = None
@@ -75,7 +76,7 @@ def decode_predict_request(data: Readable) -> PredictRequest:
             try:
                 inputs[alias] = decode_tensor(tensor)
             except DecodeError as error:  # the words of tensorflow/cc/saved_model/util.cc
-                raise DecodeError(f"tensor parsing error: {alias}") from error
+                raise InvalidArgument(f"tensor parsing error: {alias}") from error
         elif number == 3:
             output_filter.append(as_text(value, "output_filter"))
     return PredictRequest(spec, inputs, output_filter)

@@ -74,6 +74,33 @@ class BatchingParameters:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchingSettings:
+    """Whether requests are joined, and how.
+
+    Attributes:
+        enabled: True = those of every version, False = none, None = those of versions whose metadata.json says that
+            rows alone and together get the same answers.
+        parameters: How; None = the defaults.
+        per_model: Whether each version brings its own parameters; one that does not is treated as by None above.
+    """
+
+    enabled: bool | None = None
+    parameters: BatchingParameters | None = None
+    per_model: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that nothing would use.
+
+        Raises:
+            InvalidArgument: There are parameters, but nothing is enabled; TensorFlow Serving's text.
+        """
+        if self.parameters is not None and not self.enabled:
+            raise InvalidArgument(
+                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+            )
+
+
 _WRAPPED = (
     "max_batch_size",
     "batch_timeout_micros",

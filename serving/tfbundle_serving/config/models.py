@@ -17,14 +17,16 @@ tensorflow_serving/model_servers/server_core.cc.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfbundle_serving.apis.errors import InvalidArgument
+from google.protobuf.message import DecodeError as ProtobufDecodeError
 
-from .schema import read_text
+from tfbundle_serving.apis.errors import DecodeError, InvalidArgument
+
+from .schema import message_class, read_text
 from .version_policy import All, Latest, Specific, VersionPolicy
 
 #: The only platform that there is.
@@ -63,6 +65,39 @@ def read_models(path: Path) -> tuple[ModelConfig, ...]:
     if parsed.WhichOneof("config") == "custom_model_config":
         raise InvalidArgument(f"{path}: custom_model_config is not supported, expected model_config_list")
     return check_models(_model(each) for each in parsed.model_config_list.config)
+
+
+def parse_models(data: bytes | None, *, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+    """Read the binary form of a models.config, as HandleReloadConfigRequest carries it.
+
+    Args:
+        data: A serialized ModelServerConfig; None where the request has none.
+        served: Names of the models that are served now, all of them TensorFlow models.
+
+    Raises:
+        InvalidArgument: It is no list of models, or a model in it is configured wrongly; TensorFlow Serving's texts.
+        DecodeError: The bytes are no ModelServerConfig.
+    """
+    message: Any = message_class("ModelServerConfig")
+    try:
+        parsed = message.FromString(data or b"")
+    except ProtobufDecodeError as error:
+        raise DecodeError(f"no ModelServerConfig: {error}") from error
+    if parsed.WhichOneof("config") != "model_config_list":
+        raise InvalidArgument(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+            "Only ModelConfigList is currently supported"
+        )
+    listed = parsed.model_config_list.config
+    check_models(ModelConfig(name=each.name, base_path=each.base_path) for each in listed)
+    for each in listed:
+        platform = each.model_platform
+        if each.name in served and not each.model_type and platform not in ("", TENSORFLOW_PLATFORM):
+            raise InvalidArgument(
+                f"Illegal to change a model's platform. For model {each.name} platform was {TENSORFLOW_PLATFORM} "
+                f"and new platform requested is {platform}"
+            )
+    return tuple(_model(each) for each in listed)
 
 
 def _model(parsed: Any) -> ModelConfig:

@@ -5,7 +5,8 @@ tables below, in a descriptor pool of their own where they cannot clash with Ten
 fields are TensorFlow Serving's; a text file that its server reads is read here.
 
 Source: tensorflow_serving/config/model_server_config.proto, logging_config.proto, log_collector_config.proto,
-monitoring_config.proto; tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto;
+monitoring_config.proto, ssl_config.proto;
+tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto;
 tensorflow_serving/servables/tensorflow/session_bundle_config.proto.
 """
 
@@ -96,6 +97,13 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
     "Int64Value": (_Field(1, "value", "int64"),),
     "StringValue": (_Field(1, "value", "string"),),
     "BoolValue": (_Field(1, "value", "bool"),),
+    # ssl_config.proto
+    "SSLConfig": (
+        _Field(1, "server_key", "string"),
+        _Field(2, "server_cert", "string"),
+        _Field(3, "custom_ca", "string"),
+        _Field(4, "client_verify", "bool"),
+    ),
     # monitoring_config.proto
     "MonitoringConfig": (_Field(1, "prometheus_config", "PrometheusConfig"),),
     "PrometheusConfig": (_Field(1, "enable", "bool"), _Field(2, "path", "string")),

@@ -2,31 +2,43 @@
 
 It takes and gives numpy arrays and raises `apis.errors`; the protocol files translate.
 
-Source: tensorflow_serving/servables/tensorflow/predict_impl.cc, get_model_metadata_impl.cc;
+Source: tensorflow_serving/servables/tensorflow/predict_impl.cc, classification_service.cc, regression_service.cc,
+multi_inference_helper.cc, get_model_metadata_impl.cc;
 tensorflow_serving/model_servers/get_model_status_impl.cc.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from numpy.typing import NDArray
+
+from tfbundle_serving.apis.classification import ClassificationResponse
 from tfbundle_serving.apis.errors import InvalidArgument, NotFound
+from tfbundle_serving.apis.input_proto import ExamplesRequest
 from tfbundle_serving.apis.model_metadata import SIGNATURE_DEF_FIELD, MetadataRequest, ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import VersionStatus
+from tfbundle_serving.apis.multi_inference import InferenceResult, MultiInferenceRequest
 from tfbundle_serving.apis.predict import Arrays, PredictRequest, PredictResponse
+from tfbundle_serving.apis.regression import RegressionResponse
 
+from .access_log import note
+from .batching_run import Run
+from .classify_regress import CLASSIFY, INPUTS, REGRESS, ExamplesMethod, ExamplesRun, plan, plan_tasks
 from .live_version import LiveVersion
 from .manager import Manager
 from .metrics import Metrics
 from .predict_plan import check_inputs, choose_outputs, find_signature
-from .runner import Run, Runner
+from .runner import Runner
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class DataPlane:
@@ -82,6 +94,58 @@ class DataPlane:
         # Never the label, always the version and the signature's full name.
         return PredictResponse(ModelSpec(spec.name, live.version, None, name), outputs)
 
+    async def classify(self, request: ExamplesRequest, timeout_s: float | None = None) -> ClassificationResponse:
+        """Give the classes of examples.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        return ClassificationResponse(*await self._call_on_examples(request, CLASSIFY, timeout_s))
+
+    async def regress(self, request: ExamplesRequest, timeout_s: float | None = None) -> RegressionResponse:
+        """Give a number for each example.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        return RegressionResponse(*await self._call_on_examples(request, REGRESS, timeout_s))
+
+    async def multi_inference(
+        self, request: MultiInferenceRequest, timeout_s: float | None = None
+    ) -> list[InferenceResult]:
+        """Classify and regress the same examples with several signatures, which run side by side.
+
+        Raises:
+            ApiError: By its status; the texts are TensorFlow Serving's.
+        """
+        # Only the first task says which version is meant, as in TensorFlow Serving.
+        spec = (request.tasks[0].model_spec if request.tasks else None) or ModelSpec("")
+        with self.hold(_expect(spec)) as live:
+            runs = plan_tasks(live.servable.signatures, request.tasks, check_method=self._check_method_names)
+            examples = request.input.to_array()
+            results = await asyncio.gather(
+                *(self._run_on_examples(live, spec.name, run, examples, timeout_s) for run in runs)
+            )
+            self.metrics.example_counts.observe(len(examples), spec.name)
+            self.metrics.examples.add(spec.name, amount=len(examples))
+            return [InferenceResult(*each) for each in results]
+
+    async def _call_on_examples(
+        self, request: ExamplesRequest, method: ExamplesMethod[R], timeout_s: float | None
+    ) -> tuple[ModelSpec, R]:
+        spec = _expect(request.model_spec)
+        with self.hold(spec) as live:
+            run = plan(live.servable.signatures, spec.signature, method, check_method=self._check_method_names)
+            return await self._run_on_examples(live, spec.name, run, request.input.to_array(), timeout_s)
+
+    async def _run_on_examples(
+        self, live: LiveVersion, model: str, run: ExamplesRun[R], examples: NDArray[Any], timeout_s: float | None
+    ) -> tuple[ModelSpec, R]:
+        begun = time.perf_counter()
+        outputs = await self._runner.run(live, Run(run.signature, {INPUTS: examples}, run.outputs), timeout_s)
+        self.metrics.runtime_latency.observe((time.perf_counter() - begun) * 1e6, model, run.method.name, "TF1")
+        return ModelSpec(model, live.version, None, run.signature), run.method.read(outputs, len(examples))
+
     @contextmanager
     def hold(self, spec: ModelSpec) -> Iterator[LiveVersion]:
         """Find the version that a request means; it stays loaded for the length of the block.
@@ -90,7 +154,9 @@ class DataPlane:
             InvalidArgument: The model has no name, or the label is unknown.
             NotFound: No such version is AVAILABLE.
         """
+        note(spec.name, spec.version)
         live = self._manager.route(spec)
+        note(live.model, live.version)
         try:
             yield live
         finally:
@@ -118,6 +184,7 @@ class DataPlane:
             ApiError: By its status; the texts are TensorFlow Serving's.
         """
         spec = _expect(spec)
+        note(spec.name, spec.version)
         statuses = self._manager.status(spec.name)
         if not statuses:
             raise NotFound(f"Could not find any versions of model {spec.name}", model=spec.name)

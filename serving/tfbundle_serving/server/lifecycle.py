@@ -10,22 +10,26 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, FailedPrecondition, Unknown
-from tfbundle_serving.apis.model_status import State, VersionStatus
+from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, Unknown
+from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.config.models import ModelConfig
 
 from .dataplane import DataPlane
 from .grpc_api import GrpcApi
+from .health import Health
 from .listeners import Listeners
 from .listening import bind, write_ports
 from .loading import VersionLoader
 from .loop_thread import LoopThread
 from .manager import Manager, VersionEvent
 from .metrics import Metrics
+from .reload import Reloader
 from .repository import Repository, check_models_dir
 from .rest_api import RestApi
 from .runner import Runner
-from .settings import ServerSettings
+from .settings import LoadSettings, ServerSettings
+from .settled import available_versions, failed_models, has_settled, have_versions_settled, say_failed
+from .version_labels import bound_versions, check_labels
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,16 @@ class Server:
             models_dir=settings.models_dir,
             poll_interval_s=settings.poll_interval_s,
         )
-        self._runner = Runner(settings.worker_threads)
+        self._reloader = Reloader(
+            self._manager,
+            self._repository,
+            self.metrics,
+            is_fixed=settings.models_dir is not None,
+            unavailable_labels=settings.unavailable_labels,
+            config_file=settings.config_file,
+            poll_interval_s=settings.config_poll_interval_s,
+        )
+        self._runner = Runner(settings.worker_threads, self.metrics)
         self._plane = DataPlane(
             self._manager, self._runner, self.metrics, check_method_names=settings.check_method_names
         )
@@ -67,7 +80,13 @@ class Server:
         self._loop: LoopThread | None = None
         self._listeners = Listeners(
             settings,
-            grpc_api=GrpcApi(self._plane, typed_replies=settings.typed_replies),
+            grpc_api=GrpcApi(
+                self._plane,
+                reload=self._reloader.reload,
+                typed_replies=settings.typed_replies,
+                max_bytes=settings.max_request_bytes,
+            ),
+            health=Health(self._manager),
             rest_api=RestApi(
                 self._plane,
                 timeout_s=settings.rest_timeout_s,
@@ -118,11 +137,13 @@ class Server:
             check_models_dir(settings.models_dir)
         rest_socket = self._take_ports()
         freeze_tensorflow(importing)
+        check_session_config(settings.loading)
         self._manager.start()
         self._repository.look_once()
         self._repository.start()
         self._await_models(self._repository.models(), cancelled)
         self._manager.end_of_start()
+        self._reloader.start()
         self._loop = LoopThread()
         self._loop.run(self._listeners.open(rest_socket))
         if settings.ports_file is not None:
@@ -134,6 +155,7 @@ class Server:
         Args:
             grace_s: Seconds that requests under way may take; then they are cancelled.
         """
+        self._reloader.stop()
         self._repository.stop()
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -160,44 +182,32 @@ class Server:
     def _await_models(self, models: tuple[ModelConfig, ...], cancelled: threading.Event) -> None:
         is_lenient = self.settings.models_dir is not None
         self._manager.wait(
-            lambda: all(self._has_settled(model.name, is_lenient=is_lenient) for model in models), cancelled=cancelled
+            lambda: all(self._has_settled(model, is_lenient=is_lenient) for model in models), cancelled=cancelled
         )
         if cancelled.is_set():
             raise StartCancelledError("stopped before the models were loaded")
-        failed = {model.name: self._failures(model.name) for model in models if not self._is_available(model.name)}
-        failed = {name: failures for name, failures in failed.items() if failures}
+        failed = failed_models(self._manager, models)
         # A models directory is served as far as it can be; a configured model must be there.
         if failed and (not is_lenient or len(failed) == len(models)):
-            raise Unknown(_say_failed(failed))
-        self._set_labels(models)
-
-    def _has_settled(self, model: str, *, is_lenient: bool) -> bool:
-        statuses = self._manager.status(model)
-        if self._is_available(model) or all(status.state is State.END for status in statuses):
-            return True
-        # The first failure is enough to go on where others are served meanwhile.
-        return is_lenient and len(self._manager.failures(model)) == len(statuses)
-
-    def _is_available(self, model: str) -> bool:
-        return any(status.is_available for status in self._manager.status(model))
-
-    def _failures(self, model: str) -> dict[int, str]:
-        return {
-            failure.version: f"{STATUS_NAMES[failure.error.code]}: {failure.error.message}"
-            for failure in self._manager.failures(model)
-        }
-
-    def _set_labels(self, models: tuple[ModelConfig, ...]) -> None:
-        """Assign labels once the versions are there: a label and its version may arrive in one config."""
+            raise Unknown(say_failed(failed, "servable"))
         for model in models:
-            available = {status.version for status in self._manager.status(model.name) if status.is_available}
-            for version in model.labels.values():
-                if version not in available and not self.settings.unavailable_labels:
-                    raise FailedPrecondition(
-                        f"Request to assign label to version {version} of model {model.name}, "
-                        "which is not currently available for inference"
-                    )
+            check_labels(
+                model,
+                now={},
+                versions=available_versions(self._manager, model.name),
+                allow_unavailable=self.settings.unavailable_labels,
+            )
             self._manager.set_labels(model.name, model.labels)
+
+    def _has_settled(self, model: ModelConfig, *, is_lenient: bool) -> bool:
+        if has_settled(self._manager, model.name):
+            # A label and its version may arrive in one config, so the version is waited for.
+            return have_versions_settled(self._manager, model.name, self._bound_versions(model))
+        # The first failure is enough to go on where others are served meanwhile.
+        return is_lenient and len(self._manager.failures(model.name)) == len(self._manager.status(model.name))
+
+    def _bound_versions(self, model: ModelConfig) -> list[int]:
+        return bound_versions(model, now={}, allow_unavailable=self.settings.unavailable_labels)
 
 
 def freeze_tensorflow(importing: Importing = contextlib.nullcontext) -> None:
@@ -212,13 +222,15 @@ def freeze_tensorflow(importing: Importing = contextlib.nullcontext) -> None:
     gc.freeze()
 
 
-def _say_failed(failed: dict[str, dict[int, str]]) -> str:
-    texts = [
-        f"{{name: {model} version: {version}}} due to error: {text}}}, "
-        for model, failures in failed.items()
-        for version, text in failures.items()
-    ]
-    return f"{len(texts)} servable(s) did not become available: {{{''.join(texts)}}}"
+def check_session_config(settings: LoadSettings) -> None:
+    """Say at start, and not with every load, that the text of the session's configuration is none.
+
+    Raises:
+        InvalidArgument: It is not.
+    """
+    from .servable_session import session_config
+
+    session_config(settings)
 
 
 def log_event(event: VersionEvent) -> None:

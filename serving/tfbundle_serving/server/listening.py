@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tfbundle_serving.apis.errors import BundleError
 
 #: Connections that may wait to be accepted.
 BACKLOG = 2048
+#: Open files that are asked for at most; where the system has no bound, tables of that size would be made.
+MOST_FILES = 65_536
 
 
 class PortUnavailableError(BundleError):
@@ -45,6 +49,16 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
 def target(host: str, port: int) -> str:
     """Write host and port as one address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def allow_many_connections() -> None:
+    """Let this process have as many open files as the system allows it: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS refuses what lies above its own bound; the server then has what it had.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def write_ports(path: Path, *, grpc: int, rest: int) -> None:

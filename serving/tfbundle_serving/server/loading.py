@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfbundle_serving.apis.errors import ApiError
-from tfbundle_serving.apis.predict import PredictRequest
 
+from .logged_requests import run_logged
 from .metrics import Metrics
-from .predict_plan import check_inputs, choose_outputs, find_signature
 from .settings import LoadSettings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class VersionLoader:
 
         begun = time.monotonic()
         try:
-            servable = Servable(folder, self._settings)
+            servable = Servable(folder, self._settings, self._metrics.count_run)
         except ApiError:
             self._metrics.load_attempts.add(str(folder), "fail")
             raise
@@ -55,16 +55,10 @@ class VersionLoader:
     def _warm_up(self, model: str, version: int, folder: Path, servable: Servable) -> None:
         from .servable_warmup import replay
 
-        def predict(request: PredictRequest) -> None:
-            name = request.model_spec.signature_key if request.model_spec else ""
-            signature = find_signature(servable.signatures, name)
-            check_inputs(signature, request.inputs.keys())
-            servable.run(name, request.inputs, choose_outputs(signature, request.output_filter))
-
         begun = time.monotonic()
         status = "OK"
         try:
-            count = replay(folder, predict, iterations=self._settings.warm_up_iterations)
+            count = replay(folder, partial(run_logged, servable), iterations=self._settings.warm_up_iterations)
         except ApiError as error:
             status = error.status_name
             servable.close()

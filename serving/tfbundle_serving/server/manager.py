@@ -107,6 +107,7 @@ class Manager:
     listeners: list[Callable[[VersionEvent], None]] = field(default_factory=list)
     _models: dict[str, dict[int, _Entry]] = field(default_factory=dict)
     _routes: Routes = field(default_factory=Routes)
+    _wanted_labels: dict[str, dict[str, int]] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
     _loads: ThreadPoolExecutor | None = None
@@ -193,9 +194,39 @@ class Manager:
             self._changed.notify_all()
 
     def set_labels(self, model: str, labels: Mapping[str, int]) -> None:
-        """Replace the version labels of a model."""
+        """Replace the version labels of a model.
+
+        A label that exists moves no sooner than its new version is AVAILABLE; until then it stays where it is, and the
+        version there stays loaded. So no request by label finds nothing.
+        """
         with self._changed:
+            self._wanted_labels[model] = dict(labels)
+            self._move_labels(model)
+            self._changed.notify_all()
+
+    def labels(self, model: str) -> dict[str, int]:
+        """Give the labels of a model as requests find them now."""
+        return dict(self._routes.labels.get(model, {}))
+
+    def _move_labels(self, model: str) -> None:
+        live = self._routes.versions.get(model, {})
+        now = self._routes.labels.get(model, {})
+        wanted = self._wanted_labels.get(model, {})
+        labels = {label: version if version in live else now.get(label, version) for label, version in wanted.items()}
+        if labels != now:
             self._routes = self._routes.with_labels(model, labels)
+
+    def _pinned(self, model: str, entries: Mapping[int, _Entry]) -> set[int]:
+        """Find the versions that a label leaves as soon as its new version has loaded."""
+        now = self._routes.labels.get(model, {})
+        return {
+            now[label]
+            for label, version in self._wanted_labels.get(model, {}).items()
+            if now.get(label, version) != version
+            and (to := entries.get(version)) is not None
+            and to.is_aspired
+            and to.state in (State.START, State.LOADING)
+        }
 
     def route(self, spec: ModelSpec) -> LiveVersion:
         """Find the version that a request means and hold it; the caller releases it.
@@ -261,7 +292,13 @@ class Manager:
     def _step(self) -> None:
         now = time.monotonic()
         for model, entries in self._models.items():
-            steps = next_steps(entry.snapshot(now) for entry in entries.values())
+            unload_first = self.settings.unload_first
+            steps = next_steps(
+                (entry.snapshot(now) for entry in entries.values()),
+                # Where the old version must go first, its label has a gap like everything else.
+                pinned=() if unload_first else self._pinned(model, entries),
+                unload_first=unload_first,
+            )
             for version in steps.forget:
                 self._publish(model, entries[version], State.END)
             for version in steps.unload:
@@ -302,6 +339,7 @@ class Manager:
             if servable is not None:
                 entry.live = LiveVersion(model, entry.version, servable)
                 self._routes = self._routes.with_version(entry.live)
+                self._move_labels(model)
                 self._publish(model, entry, State.AVAILABLE)
             elif failure is not None:
                 self._after_failure(model, entry, failure.error)

@@ -14,15 +14,27 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 
+
+def _exponential(first: float, growth: float, count: int) -> tuple[float, ...]:
+    return tuple(first * growth**power for power in range(count))
+
+
 #: Upper limits in microseconds: 10 x 1.8^n, which ends at about 20 minutes.
-_LIMITS_US = tuple(10.0 * 1.8**power for power in range(33))
+_LIMITS_US = _exponential(10.0, 1.8, 33)
+#: The same for the wait in a batching queue, which ends at about a second.
+_QUEUE_LIMITS_US = _exponential(100.0, 1.2, 52)
+#: Upper limits of numbers of examples and rows.
+_EXAMPLE_LIMITS = _exponential(1.0, 2.0, 15)
+_ROW_LIMITS = _exponential(1.0, 2.0, 14)
 
 
 class Counter:
     """A number that grows, one for each combination of labels."""
 
+    kind = "counter"
+
     def __init__(self, name: str, *labels: str) -> None:
-        self._name = name
+        self.name = name
         self._labels = labels
         self._values: dict[tuple[str, ...], int] = {}
         self._lock = threading.Lock()
@@ -34,45 +46,63 @@ class Counter:
 
     def lines(self) -> Iterator[str]:
         """Write it."""
-        yield f"# TYPE {self._name} counter"
+        yield f"# TYPE {self.name} {self.kind}"
         with self._lock:
             values = dict(self._values)
         for labels, value in values.items():
-            yield f"{self._name}{{{_show(self._labels, labels)}}} {value}"
+            yield f"{self.name}{{{_show(self._labels, labels)}}} {value}"
+
+    def first_value(self) -> int:
+        """Give the value of the combination of labels that comes first in order; 0 where there is none."""
+        with self._lock:
+            return self._values[min(self._values)] if self._values else 0
+
+
+class Gauge(Counter):
+    """A number that may also shrink."""
+
+    kind = "gauge"
 
 
 class Histogram:
-    """How often a duration in microseconds fell between which limits, for each combination of labels."""
+    """How often a number fell between which limits, for each combination of labels.
 
-    def __init__(self, name: str, *labels: str) -> None:
-        self._name = name
+    Args:
+        name: The metric's name.
+        labels: Names of its labels.
+        limits: Upper limits of its buckets, microseconds unless the metric counts something else.
+    """
+
+    def __init__(self, name: str, *labels: str, limits: tuple[float, ...] = _LIMITS_US) -> None:
+        self.name = name
+        self._limits = limits
         self._labels = labels
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
         self._lock = threading.Lock()
 
-    def observe(self, value_us: float, *labels: str) -> None:
-        """Count a duration; one that equals a limit falls into the next bucket."""
-        bucket = bisect_right(_LIMITS_US, value_us)
+    def observe(self, value: float, *labels: str) -> None:
+        """Count a number; one that equals a limit falls into the next bucket."""
+        bucket = bisect_right(self._limits, value)
         with self._lock:
             counts = self._counts.get(labels)
             if counts is None:
-                counts = self._counts[labels] = [0] * (len(_LIMITS_US) + 1)
+                counts = self._counts[labels] = [0] * (len(self._limits) + 1)
             counts[bucket] += 1
-            self._sums[labels] = self._sums.get(labels, 0.0) + value_us
+            self._sums[labels] = self._sums.get(labels, 0.0) + value
 
     def lines(self) -> Iterator[str]:
         """Write it."""
-        yield f"# TYPE {self._name} histogram"
+        yield f"# TYPE {self.name} histogram"
         with self._lock:
             found = [(labels, list(counts), self._sums[labels]) for labels, counts in self._counts.items()]
         for labels, counts, total in found:
             shown = _show(self._labels, labels)
-            for limit, count in zip((*_LIMITS_US, float("inf")), accumulate(counts), strict=True):
+            for limit, count in zip((*self._limits, float("inf")), accumulate(counts), strict=True):
                 edge = "+Inf" if limit == float("inf") else f"{limit:g}"
-                yield f'{self._name}_bucket{{{shown}{"," if shown else ""}le="{edge}"}} {count}'
-            yield f"{self._name}_sum{{{shown}}} {total:g}"
-            yield f"{self._name}_count{{{shown}}} {sum(counts)}"
+                yield f'{self.name}_bucket{{{shown}{"," if shown else ""}le="{edge}"}} {count}'
+            yield f"{self.name}_sum{{{shown}}} {total:g}"
+            yield f"{self.name}_count{{{shown}}} {sum(counts)}"
 
 
 def _show(names: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -90,26 +120,64 @@ class Metrics:
         requests: Answers, by model and status.
         request_latency: Whole time of successful requests.
         runtime_latency: Time of the model runs in them.
+        example_counts: Examples in a MultiInference request.
+        examples: All of them together.
         warmup_latency: Time of warm-ups.
         warmup_records: Requests replayed in them.
+        queuing_latency: Time that requests waited to be joined, by thread pool, whose name is always empty.
+        batch_runs: Runs of joined requests.
+        padding_size: Rows added to a batch, by the size it was brought to.
+        input_batch_size: Rows of a request that was to be joined.
+        processed_batch_size: Rows of a batch that was run.
+        graph_runs: Runs of a graph, warm-ups included.
+        session_runs: The same; TensorFlow counts both.
+        graph_run_time: Their time together, in microseconds.
         load_attempts: Attempts to load a version folder.
         load_latency: Time that successful ones took.
     """
 
     def __init__(self) -> None:
         serving, saved_model = ":tensorflow:serving:", ":tensorflow:cc:saved_model:"
+        batching = f"{serving}batching_session:"
         self.requests = Counter(f"{serving}request_count", "model_name", "status")
         self.request_latency = Histogram(f"{serving}request_latency", "model_name", "API", "entrypoint")
         self.runtime_latency = Histogram(f"{serving}runtime_latency", "model_name", "API", "runtime")
+        self.example_counts = Histogram(f"{serving}request_example_counts", "model", limits=_EXAMPLE_LIMITS)
+        self.examples = Counter(f"{serving}request_example_count_total", "model")
         self.warmup_latency = Histogram(f"{serving}model_warmup_latency", "model_path", "status")
         self.warmup_records = Counter(f"{serving}model_warmup_records_read", "model_path", "status")
+        self.queuing_latency = Histogram(f"{batching}queuing_latency", "thread_pool_name", limits=_QUEUE_LIMITS_US)
+        self.batch_runs = Counter(f"{batching}wrapped_run_count")
+        self.padding_size = Histogram(f"{batching}padding_size", "execution_batch_size", limits=_ROW_LIMITS)
+        self.input_batch_size = Histogram(f"{batching}input_batch_size", limits=_ROW_LIMITS)
+        self.processed_batch_size = Histogram(f"{batching}processed_batch_size", limits=_ROW_LIMITS)
+        self.graph_runs = Counter(":tensorflow:core:graph_runs")
+        self.session_runs = Counter(":tensorflow:core:direct_session_runs")
+        self.graph_run_time = Counter(":tensorflow:core:graph_run_time_usecs")
         self.load_attempts = Counter(f"{saved_model}load_attempt_count", "model_path", "status")
         self.load_latency = Counter(f"{saved_model}load_latency", "model_path")
+        metrics: tuple[Counter | Histogram, ...] = (
+            *(self.requests, self.request_latency, self.runtime_latency, self.example_counts, self.examples),
+            *(self.warmup_latency, self.warmup_records, self.queuing_latency, self.batch_runs, self.padding_size),
+            *(self.input_batch_size, self.processed_batch_size, self.load_attempts, self.load_latency),
+            *(self.graph_runs, self.session_runs, self.graph_run_time),
+            # The open-source server declares these two and never counts them: a dashboard finds their names.
+            Counter(f"{serving}request_log_count", "model_name", "status"),
+            Gauge(f"{serving}mlmd_map", "model_name", "version"),
+        )
+        self._shown = {metric.name: metric for metric in sorted(metrics, key=lambda metric: metric.name)}
+
+    def count_run(self, took_s: float) -> None:
+        """Count a run of a graph, whichever way it was asked for."""
+        self.graph_runs.add()
+        self.session_runs.add()
+        self.graph_run_time.add(amount=round(took_s * 1e6))
 
     def show(self) -> bytes:
-        """Write everything as Prometheus reads it."""
-        shown = (
-            *(self.requests, self.request_latency, self.runtime_latency, self.warmup_latency),
-            *(self.warmup_records, self.load_attempts, self.load_latency),
-        )
-        return "".join(f"{line}\n" for each in shown for line in each.lines()).encode("utf-8", "replace")
+        """Write everything as Prometheus reads it, in the order of the names."""
+        return "".join(f"{line}\n" for each in self._shown.values() for line in each.lines()).encode("utf-8", "replace")
+
+    def first_value(self, name: str) -> int:
+        """Give the first value of a counter, such as "/tensorflow/serving/request_count"; 0 where it is none."""
+        metric = self._shown.get(name.replace("/", ":"))
+        return metric.first_value() if isinstance(metric, Counter) else 0

@@ -114,6 +114,8 @@ class Repository:
         self._interval_s = poll_interval_s
         self._troubles: dict[str, str] = {}
         self._seen: set[str] = set()
+        # One look at a time: the thread's and those of a reload must not overtake each other.
+        self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -133,8 +135,18 @@ class Repository:
         """List the models that are to be served now."""
         return self._configured if self._models_dir is None else list_models(self._models_dir)
 
+    def replace(self, models: Sequence[ModelConfig]) -> None:
+        """Serve other models from now on, and look at once."""
+        with self._lock:
+            self._configured = tuple(models)
+            self.look_once()
+
     def look_once(self) -> None:
         """Look at every base path and tell the manager."""
+        with self._lock:
+            self._look()
+
+    def _look(self) -> None:
         try:
             models = self.models()
         except NotFound as error:

@@ -9,14 +9,16 @@ Source: tensorflow_serving/model_servers/http_server.cc, http_rest_api_handler.c
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from tfbundle_serving.apis import json_document, json_reply, json_request
-from tfbundle_serving.apis.errors import ApiError, Internal, InvalidArgument, Unimplemented
+from tfbundle_serving.apis import json_document, json_examples, json_reply, json_request
+from tfbundle_serving.apis.errors import ApiError, Internal, InvalidArgument
+from tfbundle_serving.apis.input_proto import ExamplesRequest
 from tfbundle_serving.apis.model_metadata import MetadataRequest, metadata_to_json
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import status_to_json
@@ -24,7 +26,7 @@ from tfbundle_serving.config.monitoring import MonitoringConfig
 
 from .dataplane import DataPlane
 from .rest_body import DisconnectedError, collect, inflate
-from .rest_routes import Action, BadVersion, Route, match
+from .rest_routes import Action, BadVersion, match
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ T = TypeVar("T")
 
 #: JSON of more bytes than this is read and written on a worker thread; below it the way there costs more.
 _ASIDE_BYTES = 1 << 15
+#: A byte of JSON examples, or a class of a reply to them, takes as long as so many bytes of a tensor: they are read and
+#: written one by one.
+_EXAMPLES_COST = 8
 
 _JSON = (b"content-type", b"application/json")
 _HTML = (b"content-type", b"text/html")
@@ -81,6 +86,14 @@ class RestApi:
         self._timeout_s = timeout_s
         self._cors = cors
         self._monitoring = monitoring or MonitoringConfig()
+        self._actions: dict[Action, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
+            Action.PREDICT: self._predict,
+            Action.CLASSIFY: self._classify,
+            Action.REGRESS: self._regress,
+            Action.STATUS: self._status,
+            Action.METADATA: self._metadata,
+            Action.LIST: self._list,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -125,7 +138,7 @@ class RestApi:
                 body = await collect(receive)
                 if b"gzip" in headers.get(b"content-encoding", b""):
                     body = await self._plane.aside(inflate, body)
-            reply = Reply(200, await self._act(route, body))
+            reply = Reply(200, await self._actions[route.action](route.spec, body))
         except ApiError as error:
             status = error.status_name
             text = b"" if isinstance(error, BadVersion) else json_reply.write_error(error.message)
@@ -143,19 +156,16 @@ class RestApi:
             self._plane.metrics.request_latency.observe((time.perf_counter() - begun) * 1e6, model, api, "REST")
         return reply
 
-    async def _act(self, route: Route, body: bytes) -> bytes:
-        spec = route.spec
-        if route.action is Action.PREDICT:
-            return await self._predict(spec, body)
-        if route.action is Action.STATUS:
-            return json_reply.write_json(status_to_json(self._plane.status(spec)))
-        if route.action is Action.METADATA:
-            return json_reply.write_json(metadata_to_json(self._plane.metadata(MetadataRequest(spec))))
-        if route.action is Action.LIST:
-            models = self._plane.models()
-            listed = [{"name": name, **status_to_json(statuses)} for name, statuses in models.items()]
-            return json_reply.write_json({"models": listed})
-        raise Unimplemented(f"{route.action.value} is not supported by this server")
+    async def _status(self, spec: ModelSpec, _: bytes) -> bytes:
+        return json_reply.write_json(status_to_json(self._plane.status(spec)))
+
+    async def _metadata(self, spec: ModelSpec, _: bytes) -> bytes:
+        return json_reply.write_json(metadata_to_json(self._plane.metadata(MetadataRequest(spec))))
+
+    async def _list(self, _: ModelSpec, __: bytes) -> bytes:
+        models = self._plane.models()
+        listed = [{"name": name, **status_to_json(statuses)} for name, statuses in models.items()]
+        return json_reply.write_json({"models": listed})
 
     async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         """Answer a predict request; the order of the checks is TensorFlow Serving's."""
@@ -175,6 +185,22 @@ class RestApi:
         # A number takes some eight characters in JSON.
         size = 8 * sum(array.size for array in outputs.values())
         return await self._work(size, partial(json_reply.write_outputs, rows=is_rows), outputs)
+
+    async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
+        response = await self._plane.classify(await self._read_examples(spec, body), self._timeout_s)
+        size = _EXAMPLES_COST * math.prod(response.result.shape)
+        return await self._work(size, json_examples.write_classifications, response.result)
+
+    async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
+        response = await self._plane.regress(await self._read_examples(spec, body), self._timeout_s)
+        return json_examples.write_regressions(response.result)
+
+    async def _read_examples(self, spec: ModelSpec, body: bytes) -> ExamplesRequest:
+        """Read a classify or regress request; unlike a predict request's, its whole body is judged before its model."""
+        document = await self._work(len(body), json_document.parse, body)
+        name = json_request.signature_name(document)
+        examples = await self._work(_EXAMPLES_COST * len(body), json_examples.read_examples, document)
+        return ExamplesRequest(ModelSpec(spec.name, spec.version, spec.label, name), examples)
 
     async def _work(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if size > _ASIDE_BYTES:

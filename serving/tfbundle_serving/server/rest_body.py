@@ -13,6 +13,8 @@ from typing import Any
 MAX_INFLATED_BYTES = 100 << 20
 
 _GZIP = 16 + zlib.MAX_WBITS
+#: A gzip file ends with its inflated size modulo 2^32, in four bytes, the lowest first.
+_SIZE_BYTES = 4
 
 
 class DisconnectedError(Exception):
@@ -39,6 +41,8 @@ async def collect(receive: Callable[[], Awaitable[Any]]) -> bytes:
 
 def inflate(body: bytes) -> bytes:
     """Inflate a gzip body; what cannot be inflated, or only to too much, becomes the empty body, as it does there."""
+    if int.from_bytes(body[-_SIZE_BYTES:], "little") > MAX_INFLATED_BYTES:
+        return b""
     inflater = zlib.decompressobj(_GZIP)
     try:
         inflated = inflater.decompress(body, MAX_INFLATED_BYTES)

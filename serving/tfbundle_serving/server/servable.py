@@ -10,7 +10,8 @@ Source: tensorflow_serving/servables/tensorflow/predict_util.cc, saved_model_bun
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from tfbundle_serving.apis.signatures import Signature
 from tfbundle_serving.apis.tensor_proto import decode_tensor
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
+from .batching_rules import choose_rules
+from .servable_session import session_config
 from .settings import LoadSettings
 
 
@@ -60,18 +63,23 @@ class Servable:
     Args:
         folder: The version folder.
         settings: Which meta graph to load, and with how many threads it runs.
+        on_run: Called after every run that succeeded, with its seconds.
 
     Attributes:
         signatures: Name to signature, the init pseudo signature included.
+        batching: How its requests may be joined; None = not at all.
 
     Raises:
         NotFound: There is no saved_model.pb, or no meta graph with these tags in it.
         DataLoss: saved_model.pb is no SavedModel.
+        InvalidArgument: Its batching_params.pbtxt is not what it should be.
         ApiError: TensorFlow cannot load it, by its status.
     """
 
-    def __init__(self, folder: Path, settings: LoadSettings) -> None:
+    def __init__(self, folder: Path, settings: LoadSettings, on_run: Callable[[float], None] | None = None) -> None:
+        self._on_run = on_run
         self.signatures = _read_signatures(folder, settings.tags)
+        self.batching = choose_rules(folder, settings.batching, self.signatures)
         self._graph, self._session = _load(folder, settings)
         self._tensors: dict[str, _Tensors] = {}
 
@@ -122,6 +130,7 @@ class Servable:
             tf_session.TF_DeleteBuffer(options)
 
     def _call(self, feeds: dict[Any, NDArray[Any]], fetches: list[Any], options: Any) -> list[Any]:
+        begun = time.perf_counter()
         try:
             # What tf.compat.v1.Session.run calls in the end. It checks dtypes in the words of the C++ server, gives
             # the GIL away while it runs, and skips the 100 us of Python around it.
@@ -130,6 +139,8 @@ class Servable:
             )
         except tf.errors.OpError as error:
             raise to_api_error(error) from None
+        if self._on_run is not None:
+            self._on_run(time.perf_counter() - begun)
         return results
 
     def _resolve(self, signature_name: str) -> _Tensors:
@@ -183,13 +194,8 @@ def _read_signatures(folder: Path, tags: frozenset[str]) -> dict[str, Signature]
 
 
 def _load(folder: Path, settings: LoadSettings) -> tuple[Any, Any]:
-    parallelism = settings.session_parallelism
-    config = config_pb2.ConfigProto(
-        intra_op_parallelism_threads=settings.intra_op_parallelism or parallelism,
-        inter_op_parallelism_threads=settings.inter_op_parallelism or parallelism,
-    )
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=config)
+    session = tf.compat.v1.Session(graph=graph, config=session_config(settings))
     try:
         with graph.as_default():
             tf.compat.v1.saved_model.loader.load(session, list(settings.tags), str(folder))

@@ -10,37 +10,42 @@ tensorflow_serving/apis/prediction_log.proto.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
 from tfbundle_serving.apis.errors import DataLoss, DecodeError, InvalidArgument, Unimplemented
-from tfbundle_serving.apis.predict import PredictRequest, decode_predict_request
+from tfbundle_serving.apis.input_proto import decode_examples_request
+from tfbundle_serving.apis.multi_inference import decode_multi_inference_request
+from tfbundle_serving.apis.predict import decode_predict_request
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 from tfbundle_serving.apis.wire import as_view, fields, view
 
+from .classify_regress import CLASSIFY, REGRESS
+from .logged_requests import LoggedExamples, LoggedRequest
 from .servable import to_api_error
-
-log = logging.getLogger(__name__)
 
 #: TensorFlow Serving refuses a file with more records than this, after running the one too many.
 MAX_RECORDS = 1000
 
-_PREDICT_LOG = 6
-#: Field numbers of the records that nobody can replay.
-_UNSUPPORTED = {5: "session_run_log", 7: "predict_streamed_log"}
-#: Those whose calls this server does not serve: there is nothing to warm up for them.
-_NOT_SERVED = {2: "classify_log", 3: "regress_log", 4: "multi_inference_log"}
+#: Field numbers of the records that nobody can replay: session_run_log and predict_streamed_log.
+_UNSUPPORTED = (5, 7)
+#: Field number of a record to what reads its request.
+_READERS: dict[int, Callable[[memoryview], LoggedRequest]] = {
+    2: lambda request: LoggedExamples(CLASSIFY, decode_examples_request(request)),
+    3: lambda request: LoggedExamples(REGRESS, decode_examples_request(request)),
+    4: decode_multi_inference_request,
+    6: decode_predict_request,
+}
 
 
-def replay(folder: Path, predict: Callable[[PredictRequest], object], *, iterations: int = 1) -> int:
+def replay(folder: Path, answer: Callable[[LoggedRequest], object], *, iterations: int = 1) -> int:
     """Run a version folder's warm-up requests.
 
     Args:
         folder: The version folder.
-        predict: Runs one request; its answer is dropped.
+        answer: Runs one request; its answer is dropped.
         iterations: How often each is run.
 
     Returns:
@@ -59,7 +64,7 @@ def replay(folder: Path, predict: Callable[[PredictRequest], object], *, iterati
             request = _read(record, path)
             if request is not None:
                 for _ in range(iterations):
-                    predict(request)
+                    answer(request)
             count += 1
             if count > MAX_RECORDS:
                 raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
@@ -70,24 +75,22 @@ def replay(folder: Path, predict: Callable[[PredictRequest], object], *, iterati
     return count
 
 
-def _read(record: bytes, path: Path) -> PredictRequest | None:
+def _read(record: bytes, path: Path) -> LoggedRequest | None:
     """Read a PredictionLog; None where it holds nothing to run."""
     try:
         for number, _, value in fields(view(record)):
             if number in _UNSUPPORTED:
                 raise Unimplemented(f"Unsupported log_type for warmup: {number}")
-            if number in _NOT_SERVED:
-                log.warning("%s: a warm-up record of type %s is passed over", path, _NOT_SERVED[number])
-                return None
-            if number == _PREDICT_LOG:
-                return _read_predict_log(as_view(value, "predict_log"))
+            if number in _READERS:
+                return _READERS[number](_request_of(as_view(value, "log")))
     except DecodeError as error:
         raise InvalidArgument(f"Failed to parse warmup record: {error} from {path}") from error
     return None
 
 
-def _read_predict_log(log_message: memoryview) -> PredictRequest:
+def _request_of(log_message: memoryview) -> memoryview:
+    """Find the request in a log of any type, which has its response beside it."""
     for number, _, value in fields(log_message):
         if number == 1:
-            return decode_predict_request(as_view(value, "predict_log.request"))
-    return PredictRequest(None, {})
+            return as_view(value, "log.request")
+    return memoryview(b"")

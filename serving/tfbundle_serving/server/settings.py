@@ -5,16 +5,25 @@ The command line builds it once; a program that embeds the server builds it dire
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfbundle_serving.apis.errors import InvalidArgument
+from tfbundle_serving.apis.errors import InvalidArgument, NotFound
+from tfbundle_serving.config.batching import BatchingSettings, read_batching
 from tfbundle_serving.config.models import ModelConfig, check_models, read_models
 from tfbundle_serving.config.monitoring import MonitoringConfig, read_monitoring
+from tfbundle_serving.config.ssl_config import SslConfig, read_ssl
 
-from .flags import AUTO, Parsed
+from .api_key import read_api_keys
+from .flags import AUTO, MAX_REQUEST_BYTES, Parsed
+
+log = logging.getLogger(__name__)
+
+#: The one value of --mixed_precision that there is.
+BFLOAT16 = "bfloat16"
 
 #: The REST port where a models directory is given and no port.
 DEFAULT_REST_PORT = 8501
@@ -36,6 +45,11 @@ class LoadSettings:
         retry_interval_s: Wait between attempts.
         load_threads: Versions that load at once, once the initial models are there.
         unload_threads: Versions that unload at once.
+        unload_first: Whether an old version is unloaded before the new one is loaded, to save memory.
+        batching: Whether requests are joined into batches, and how.
+        session_config: Text of a ConfigProto for the sessions; "" = none. What else is said here wins.
+        gpu_memory_fraction: Share of a GPU's memory to take; 0 = TensorFlow's choice.
+        uses_bfloat16: Whether TensorFlow may compute with bfloat16.
         session_parallelism: Threads inside and between operations; 0 = TensorFlow's choice.
         intra_op_parallelism: Threads inside an operation; 0 = the above.
         inter_op_parallelism: Operations that run at once; 0 = the above.
@@ -48,6 +62,11 @@ class LoadSettings:
     retry_interval_s: float = 60.0
     load_threads: int = 1
     unload_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    unload_first: bool = False
+    batching: BatchingSettings = field(default_factory=BatchingSettings)
+    session_config: str = ""
+    gpu_memory_fraction: float = 0.0
+    uses_bfloat16: bool = False
     session_parallelism: int = 0
     intra_op_parallelism: int = 0
     inter_op_parallelism: int = 0
@@ -84,7 +103,15 @@ class ServerSettings:
         worker_threads: Model runs at once.
         typed_replies: Whether gRPC replies carry typed fields, as TensorFlow Serving's do, or tensor_content.
         check_method_names: Whether Predict refuses signatures with a foreign method_name.
+        config_file: The models.config to read again at intervals; None = none.
+        config_poll_interval_s: How often; 0 = never.
         unavailable_labels: Whether a label may point at a version that is not AVAILABLE.
+        health_service: Whether grpc.health.v1 is served.
+        max_request_bytes: Bytes that a request's message or body may have, over both protocols.
+        ssl: TLS for gRPC, on its port and on its socket; None = none.
+        rest_ssl: TLS for REST; None = none.
+        api_keys: Keys of which a request must carry one; empty = none is asked for.
+        access_log: Whether a line of JSON goes to stdout for every request.
         monitoring: Where metrics are shown.
         loading: How versions are loaded.
     """
@@ -103,7 +130,15 @@ class ServerSettings:
     worker_threads: int = field(default_factory=_default_threads)
     typed_replies: bool = True
     check_method_names: bool = False
+    config_file: Path | None = None
+    config_poll_interval_s: float = 0.0
     unavailable_labels: bool = False
+    health_service: bool = False
+    max_request_bytes: int = MAX_REQUEST_BYTES
+    ssl: SslConfig | None = None
+    rest_ssl: SslConfig | None = None
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    access_log: bool = False
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
     loading: LoadSettings = field(default_factory=LoadSettings)
 
@@ -117,6 +152,10 @@ class ServerSettings:
             raise InvalidArgument(
                 f"--file_system_poll_wait_seconds must be 0 (look once) or more, got {self.poll_interval_s:g}"
             )
+        if not 0 < self.max_request_bytes <= MAX_REQUEST_BYTES:
+            raise InvalidArgument(
+                f"--max_request_bytes must be from 1 to {MAX_REQUEST_BYTES}, got {self.max_request_bytes}"
+            )
         if self.grpc_port and self.grpc_port == self.rest_port:
             raise InvalidArgument(f"--port and --rest_api_port must differ, both are {self.grpc_port}")
 
@@ -128,9 +167,19 @@ def settings_from_flags(flags: Parsed) -> ServerSettings:
         InvalidArgument: Flags contradict each other, none says what to serve, or a file is not what it should be.
         NotFound: A file or the models directory is missing.
     """
+    if flags["prefer_tflite_model"]:
+        raise InvalidArgument("--prefer_tflite_model is not supported: TensorFlow Lite models are not served")
+    if flags.values.get("use_alts_credentials") and flags["ssl_config_file"]:
+        raise InvalidArgument("give --use_alts_credentials or --ssl_config_file, not both")
+    if flags["mixed_precision"] not in ("", BFLOAT16):
+        log.warning("%s auto mixed precision is not supported. Valid option: %s", flags["mixed_precision"], BFLOAT16)
     rest_port = flags["rest_api_port"]
     if rest_port is None:
         rest_port = DEFAULT_REST_PORT if flags.models_dir else 0
+    if rest_port and rest_port != AUTO and rest_port == flags["port"]:
+        # TensorFlow Serving goes on without REST, and so do scripts that run it.
+        log.error("--rest_api_port and --port are both %d; REST is off, choose another port for it", rest_port)
+        rest_port = 0
     monitoring = flags["monitoring_config_file"]
     return ServerSettings(
         models=_models(flags),
@@ -147,10 +196,22 @@ def settings_from_flags(flags: Parsed) -> ServerSettings:
         worker_threads=max(flags["rest_api_num_threads"], flags["grpc_max_threads"]) or _default_threads(),
         typed_replies=not flags["enable_serialization_as_tensor_content"],
         check_method_names=flags["enable_signature_method_name_check"],
+        config_file=Path(flags["model_config_file"]) if flags["model_config_file"] else None,
+        config_poll_interval_s=float(max(flags["model_config_file_poll_wait_seconds"], 0)),
         unavailable_labels=flags["allow_version_labels_for_unavailable_models"],
+        health_service=flags["enable_grpc_healthcheck_service"],
+        max_request_bytes=flags["max_request_bytes"],
+        ssl=_ssl(flags["ssl_config_file"]),
+        rest_ssl=_ssl(flags["rest_ssl_config_file"]),
+        api_keys=read_api_keys(Path(flags["api_key_file"])) if flags["api_key_file"] else (),
+        access_log=flags["enable_access_log"],
         monitoring=read_monitoring(Path(monitoring)) if monitoring else MonitoringConfig(),
         loading=_loading(flags),
     )
+
+
+def _ssl(path: str) -> SslConfig | None:
+    return read_ssl(Path(path)) if path else None
 
 
 def _loading(flags: Parsed) -> LoadSettings:
@@ -162,9 +223,30 @@ def _loading(flags: Parsed) -> LoadSettings:
         retry_interval_s=max(flags["load_retry_interval_micros"], 0) / 1e6,
         load_threads=max(flags["num_load_threads"], 1),
         unload_threads=max(flags["num_unload_threads"], 0) or os.cpu_count() or 1,
+        unload_first=flags["unload_before_load"],
+        batching=_batching(flags),
+        session_config=_read_text_file(flags["tensorflow_session_config_file"]),
+        gpu_memory_fraction=flags["per_process_gpu_memory_fraction"],
+        uses_bfloat16=flags["mixed_precision"] == BFLOAT16,
         session_parallelism=flags["tensorflow_session_parallelism"],
         intra_op_parallelism=flags["tensorflow_intra_op_parallelism"],
         inter_op_parallelism=flags["tensorflow_inter_op_parallelism"],
+    )
+
+
+def _read_text_file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _batching(flags: Parsed) -> BatchingSettings:
+    path = flags["batching_parameters_file"]
+    return BatchingSettings(
+        enabled=flags["enable_batching"],
+        parameters=read_batching(Path(path)) if path else None,
+        per_model=flags["enable_per_model_batching_parameters"],
     )
 
 

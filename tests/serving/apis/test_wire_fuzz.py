@@ -17,7 +17,27 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.serving.apis.arrays import EVERY_DTYPE, array_of
 from tfbundle_serving.apis import wire
+from tfbundle_serving.apis.classification import (
+    ClassificationResponse,
+    Classifications,
+    decode_classification_response,
+    encode_classification_response,
+)
 from tfbundle_serving.apis.errors import ApiError, DecodeError
+from tfbundle_serving.apis.example_proto import Feature, Kind, decode_example, encode_example
+from tfbundle_serving.apis.health import (
+    ServingStatus,
+    decode_health_request,
+    decode_health_response,
+    encode_health_request,
+    encode_health_response,
+)
+from tfbundle_serving.apis.input_proto import (
+    ExamplesRequest,
+    Input,
+    decode_examples_request,
+    encode_examples_request,
+)
 from tfbundle_serving.apis.model_metadata import (
     MetadataRequest,
     ModelMetadata,
@@ -35,6 +55,15 @@ from tfbundle_serving.apis.model_status import (
     encode_status_request,
     encode_status_response,
 )
+from tfbundle_serving.apis.multi_inference import (
+    InferenceResult,
+    InferenceTask,
+    MultiInferenceRequest,
+    decode_multi_inference_request,
+    decode_multi_inference_response,
+    encode_multi_inference_request,
+    encode_multi_inference_response,
+)
 from tfbundle_serving.apis.predict import (
     PredictRequest,
     PredictResponse,
@@ -42,6 +71,20 @@ from tfbundle_serving.apis.predict import (
     decode_predict_response,
     encode_predict_request,
     encode_predict_response,
+)
+from tfbundle_serving.apis.regression import (
+    RegressionResponse,
+    Regressions,
+    decode_regression_response,
+    encode_regression_response,
+)
+from tfbundle_serving.apis.reload_config import (
+    ReloadReply,
+    ReloadRequest,
+    decode_reload_reply,
+    decode_reload_request,
+    encode_reload_reply,
+    encode_reload_request,
 )
 from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import Signature, TensorSpec
@@ -53,6 +96,16 @@ SIGNATURE = Signature(
     {name: TensorSpec(dtype, (None, 3), f"{name}:0") for name, dtype in zip(ARRAYS, EVERY_DTYPE, strict=True)},
     {"y": TensorSpec(EVERY_DTYPE[0], None)},
 )
+
+FEATURES = {
+    "name": Feature(Kind.BYTES, [b"a", b""]),
+    "size": Feature(Kind.FLOAT, [0.5, -1.0]),
+    "age": Feature(Kind.INT64, [1, -(2**63)]),
+    "none": Feature(None),
+}
+EXAMPLES = ExamplesRequest(SPEC, Input([encode_example(FEATURES), b""], encode_example(FEATURES)))
+CLASSES = Classifications(np.array([[b"a", b"b"]], object), np.array([[0.25, 0.75]], np.float32))
+NUMBERS = Regressions(np.array([0.5, 0.0], np.float32))
 
 
 def read_saved_model(data: bytes) -> Any:
@@ -88,6 +141,30 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
         decode_metadata_response,
         encode_metadata_response(ModelMetadata("digits", 3, {"serving_default": SIGNATURE})),
     ),
+    "health request": (decode_health_request, encode_health_request("digits")),
+    "health response": (decode_health_response, encode_health_response(ServingStatus.NOT_SERVING)),
+    "example": (decode_example, encode_example(FEATURES)),
+    "examples request": (decode_examples_request, encode_examples_request(EXAMPLES)),
+    "classification response": (
+        decode_classification_response,
+        encode_classification_response(ClassificationResponse(SPEC, CLASSES)),
+    ),
+    "regression response": (
+        decode_regression_response,
+        encode_regression_response(RegressionResponse(SPEC, NUMBERS)),
+    ),
+    "inference request": (
+        decode_multi_inference_request,
+        encode_multi_inference_request(
+            MultiInferenceRequest((InferenceTask(SPEC, "tensorflow/serving/classify"),), EXAMPLES.input)
+        ),
+    ),
+    "inference response": (
+        decode_multi_inference_response,
+        encode_multi_inference_response([InferenceResult(SPEC, CLASSES), InferenceResult(SPEC, NUMBERS)]),
+    ),
+    "reload request": (decode_reload_request, encode_reload_request(ReloadRequest(b"\x0a\x00", ("name",)))),
+    "reload reply": (decode_reload_reply, encode_reload_reply(ReloadReply(3, "no", {"name": 4}))),
     "saved_model.pb": (read_saved_model, a_saved_model()),
     **{f"tensor {name}": (decode_tensor, encode_tensor(array, typed=True)) for name, array in ARRAYS.items()},
     "tensor content": (decode_tensor, encode_tensor(ARRAYS["float"])),

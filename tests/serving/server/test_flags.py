@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfbundle_serving.server.flags import FLAGS, FlagError, help_text, parse
+from tfbundle_serving.server.flags import FLAGS, UNUSED, FlagError, help_text, parse
 
 
 def test_defaults_are_tensorflow_servings() -> None:
@@ -51,7 +51,8 @@ def test_booleans(argument: str, value: bool) -> None:
         (["--enable_model_warmup=yes"], ["--enable_model_warmup", "'yes'"]),
         (["--enable_model_warmup="], ["--enable_model_warmup"]),
         (["a", "b"], ["a", "b"]),
-        (["--enable_batching"], ["--enable_batching", "not support"]),
+        (["--per_process_gpu_memory_fraction=half"], ["--per_process_gpu_memory_fraction", "'half'"]),
+        (["--num_tflite_pools=many"], ["--num_tflite_pools", "'many'"]),
     ],
 )
 def test_misuse(arguments: list[str], named: list[str]) -> None:
@@ -62,9 +63,58 @@ def test_misuse(arguments: list[str], named: list[str]) -> None:
         assert name in str(caught.value)
 
 
-def test_a_flag_for_later_is_accepted_at_its_default() -> None:
-    """A script that only spells out a default works."""
-    parse(["--enable_batching=false", "--batching_parameters_file=", "--enable_profiler"])
+#: Every flag of tensorflow_model_server 2.20 with a value that it takes (tensorflow_serving/model_servers/main.cc).
+TENSORFLOW_SERVINGS = """
+port=1 grpc_socket_path=/s rest_api_port=2 rest_api_num_threads=8 rest_api_timeout_in_ms=9 model_name=m
+rest_api_enable_cors_support=false enable_batching=true allow_version_labels_for_unavailable_models=true
+batching_parameters_file=/b model_config_file=/c model_config_file_poll_wait_seconds=3 model_base_path=/m
+num_load_threads=1 num_unload_threads=1 max_num_load_retries=1 load_retry_interval_micros=1
+file_system_poll_wait_seconds=1 flush_filesystem_caches=true tensorflow_session_parallelism=1
+tensorflow_intra_op_parallelism=1 tensorflow_inter_op_parallelism=1 use_alts_credentials=false ssl_config_file=/s
+platform_config_file=/p per_process_gpu_memory_fraction=0.5 saved_model_tags=serve grpc_channel_arguments=a=1
+grpc_max_threads=4 enable_model_warmup=true num_request_iterations_for_warmup=1 version=true
+monitoring_config_file=/m remove_unused_fields_from_bundle_metagraph=false prefer_tflite_model=true
+num_tflite_pools=1 num_tflite_interpreters_per_pool=1 enable_signature_method_name_check=true
+xla_cpu_compilation_enabled=true xla_gpu_compilation_enabled=true enable_profiler=true
+thread_pool_factory_config_file=/t mixed_precision=bfloat16 skip_initialize_tpu=true
+enable_grpc_healthcheck_service=true enable_serialization_as_tensor_content=true tensorflow_session_config_file=/x
+enable_per_model_batching_parameters=true
+"""
+
+
+def test_every_flag_of_tensorflow_serving_is_read() -> None:
+    """Each of them with a value of its kind; both names of the program agree."""
+    arguments = [f"--{each}" for each in TENSORFLOW_SERVINGS.split()]
+    flags = parse(arguments)
+    assert flags.ignored == ()
+    assert (flags["per_process_gpu_memory_fraction"], flags["mixed_precision"]) == (0.5, "bfloat16")
+    assert flags["model_config_file_poll_wait_seconds"] == 3
+    assert parse(arguments, as_model_server=True).values == flags.values | {
+        "host": "0.0.0.0",
+        "ignore_unknown_flags": True,
+    }
+
+
+def test_a_flag_without_meaning_here_is_said_once() -> None:
+    """Given twice the last one counts; asked for what happens anyway nothing is said."""
+    flags = parse(["--enable_profiler", "--enable_profiler=1", "--use_alts_credentials", "--platform_config_file=/p"])
+    assert [notice.split()[0] for notice in flags.notices] == [
+        "--enable_profiler",
+        "--use_alts_credentials",
+        "--platform_config_file",
+    ]
+    quiet = ["--enable_profiler", "--enable_profiler=false", "--platform_config_file=", "--skip_initialize_tpu"]
+    assert parse(quiet).notices == ()
+
+
+def test_as_tensorflow_model_server() -> None:
+    """What is unknown is let pass, a bare word too; the server listens on every address unless told otherwise."""
+    flags = parse(["models", "--no_such=1", "-v", "--port=7"], as_model_server=True)
+    assert flags.ignored == ("models", "--no_such=1", "-v")
+    assert (flags.models_dir, flags["host"], flags["port"]) == ("", "0.0.0.0", 7)
+    assert parse(["--host=::1"], as_model_server=True)["host"] == "::1"
+    with pytest.raises(FlagError, match="'x'"):
+        parse(["--port=x"], as_model_server=True)
 
 
 def test_unknown_flags_may_be_ignored() -> None:
@@ -76,4 +126,5 @@ def test_unknown_flags_may_be_ignored() -> None:
 def test_help_names_every_flag() -> None:
     """The help is made of the same table."""
     text = help_text()
-    assert all(f"--{flag.name}=" in text for flag in FLAGS)
+    names = [*(flag.name for flag in FLAGS), *(flag.name for flag in UNUSED)]
+    assert all(f"--{name}=" in text for name in names)

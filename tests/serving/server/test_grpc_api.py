@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
@@ -176,11 +175,11 @@ def test_refused(predictions: Any, case: str) -> None:
 
 
 def test_bytes_that_are_no_message(channel: grpc.Channel) -> None:
-    """They are refused, and the next request is answered."""
+    """They are refused as by any C++ server, and the next request is answered."""
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff\xff", timeout=10)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
     request = predict_request("half_plus_two", x=floats(1))
     assert call(request.SerializeToString(), timeout=10)
 
@@ -240,10 +239,11 @@ def test_status(models: Any) -> None:
     assert caught.value.details() == "Could not find any versions of model nope"
 
 
-def test_methods_that_are_not_served(predictions: Any) -> None:
+def test_methods_that_are_not_served(channel: grpc.Channel) -> None:
     """They are unimplemented, not a broken connection."""
+    stream = channel.unary_unary("/tensorflow.serving.PredictionService/PredictStreamed")
     with pytest.raises(grpc.RpcError) as caught:
-        predictions.Classify(classification_pb2.ClassificationRequest(), timeout=10)
+        stream(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -161,6 +161,40 @@ def test_routing(watch: Callable[..., Watched], two: Path, half_plus_ten: Path) 
         assert str(caught.value) == text
 
 
+def test_a_label_keeps_its_version_until_the_new_one_answers(
+    watch: Callable[..., Watched], two: Path, half_plus_ten: Path, broken: Path
+) -> None:
+    """Another version is ready and the policy drops the labelled one: it stays until the label can move."""
+    watched = watch(retry_interval_s=3600.0)
+    watched.manager.aspire("m", {1: two, 2: two})
+    watched.wait(1, State.AVAILABLE)
+    watched.wait(2, State.AVAILABLE)
+    watched.manager.set_labels("m", {"stable": 1})
+    stable = ModelSpec("m", None, "stable")
+    watched.manager.set_labels("m", {"stable": 3})
+    watched.manager.aspire("m", {2: two, 3: broken})
+    assert watched.manager.wait(lambda: bool(watched.manager.failures("m")), timeout_s=PATIENCE_S)
+    assert (watched.manager.labels("m"), watched.predict(stable)) == ({"stable": 1}, 3.0)
+    shutil.copytree(half_plus_ten, broken, dirs_exist_ok=True)
+    watched.manager.retry("m", 3)
+    watched.wait(1, State.END)
+    assert (watched.manager.labels("m"), watched.predict(stable)) == ({"stable": 3}, 11.0)
+
+
+def test_unloading_first(watch: Callable[..., Watched], two: Path, half_plus_ten: Path) -> None:
+    """Where memory is scarce the old version has ended before the new one begins to load."""
+    watched = watch(unload_first=True)
+    watched.manager.aspire("m", {1: two})
+    watched.wait(1, State.AVAILABLE)
+    watched.manager.set_labels("m", {"stable": 1})
+    watched.manager.set_labels("m", {"stable": 2})
+    watched.manager.aspire("m", {2: half_plus_ten})
+    watched.wait(2, State.AVAILABLE)
+    moves = [event[1:] for event in watched.events]
+    assert moves.index((1, "END")) < moves.index((2, "LOADING"))
+    assert watched.predict(ModelSpec("m", None, "stable")) == 11.0
+
+
 def test_unloading_waits_for_those_who_hold(watch: Callable[..., Watched], two: Path) -> None:
     """A version in use is no longer found, but stays loaded until it is let go."""
     watched = watch()

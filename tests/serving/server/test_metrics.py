@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+from tfbundle_serving.server.loading import VersionLoader
 from tfbundle_serving.server.metrics import Counter, Histogram, Metrics
+from tfbundle_serving.server.settings import LoadSettings
 
 
 def test_a_counter() -> None:
@@ -37,8 +43,52 @@ def test_a_histogram() -> None:
     assert len(lines) == 1 + 34 + 2
 
 
+#: The names and types of TensorFlow Serving's own metrics (contract of util/prometheus_exporter.cc).
+SERVING = {
+    "request_count": "counter",
+    "request_latency": "histogram",
+    "runtime_latency": "histogram",
+    "request_example_counts": "histogram",
+    "request_example_count_total": "counter",
+    "model_warmup_latency": "histogram",
+    "model_warmup_records_read": "counter",
+    "request_log_count": "counter",
+    "mlmd_map": "gauge",
+    "batching_session:queuing_latency": "histogram",
+    "batching_session:wrapped_run_count": "counter",
+    "batching_session:padding_size": "histogram",
+    "batching_session:input_batch_size": "histogram",
+    "batching_session:processed_batch_size": "histogram",
+}
+
+
 def test_all_names_are_shown_from_the_start() -> None:
     """A scrape before the first request already has the type lines."""
-    text = Metrics().show().decode()
-    for name in ("request_count counter", "request_latency histogram", "runtime_latency histogram"):
-        assert f"# TYPE :tensorflow:serving:{name}\n" in text
+    lines = Metrics().show().decode().splitlines()
+    for name, kind in SERVING.items():
+        assert f"# TYPE :tensorflow:serving:{name} {kind}" in lines
+    assert "# TYPE :tensorflow:cc:saved_model:load_attempt_count counter" in lines
+
+
+def test_the_first_value() -> None:
+    """A reload reports a counter by its slashed name: the first combination of labels; 0 where there is no counter."""
+    metrics = Metrics()
+    assert metrics.first_value("/tensorflow/serving/request_count") == 0
+    metrics.requests.add("b", "OK")
+    metrics.requests.add("a", "OK", amount=3)
+    assert metrics.first_value("/tensorflow/serving/request_count") == 3
+    assert metrics.first_value("/tensorflow/serving/request_latency") == 0
+    assert metrics.first_value("/no/such") == 0
+
+
+def test_runs_are_counted(tiny_models: Path) -> None:
+    """Under TensorFlow's own names, whoever asked for the run."""
+    metrics = Metrics()
+    servable = VersionLoader(LoadSettings(), metrics)("m", 1, tiny_models / "half_plus_two/123")
+    for _ in range(3):
+        servable.run("serving_default", {"x": np.ones(1, np.float32)}, ("y",))
+    servable.close()
+    lines = metrics.show().decode().splitlines()
+    assert ":tensorflow:core:graph_runs{} 3" in lines
+    assert ":tensorflow:core:direct_session_runs{} 3" in lines
+    assert metrics.first_value("/tensorflow/core/graph_run_time_usecs") > 0

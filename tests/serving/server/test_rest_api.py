@@ -115,7 +115,12 @@ REFUSED: dict[str, tuple[str, Any, int, str]] = {
         400,
         "Failed to get input map for signature: __saved_model_init_op",
     ),
-    "classify": ("half_plus_two:classify", {}, 501, "classify is not supported by this server"),
+    "classify without examples": (
+        "half_plus_two:classify",
+        {},
+        400,
+        "JSON Value: {} When method is classify, key 'examples' is expected and was not found",
+    ),
 }
 
 
@@ -255,7 +260,7 @@ def test_flags(tiny_models: Path, tmp_path: Path) -> None:
     """The time limit ends slow runs with 504, CORS headers come on every reply, and metrics count what happened."""
     config = tmp_path / "monitoring.config"
     config.write_text('prometheus_config { enable: true path: "/metrics" }')
-    flags = ("--rest_api_timeout_in_ms=50", "--rest_api_enable_cors_support", f"--monitoring_config_file={config}")
+    flags = ("--rest_api_timeout_in_ms=300", "--rest_api_enable_cors_support", f"--monitoring_config_file={config}")
     with running_server(str(tiny_models), *flags) as server:
         answer = post(server, "slow:predict", {"instances": [1.0]})
         assert (answer.status_code, answer.json()) == (504, {"error": "Timed out waiting for notification"})

@@ -11,7 +11,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfbundle_serving.apis.errors import ApiError, DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
-from tfbundle_serving.apis.predict import PredictRequest
 from tfbundle_serving.server.loading import VersionLoader
 from tfbundle_serving.server.metrics import Metrics
 from tfbundle_serving.server.servable_warmup import MAX_RECORDS, replay
@@ -53,7 +52,7 @@ def load(folder: Path, *, warm_up: bool = True) -> Metrics:
 def test_requests_are_run(folder: Path) -> None:
     """Every predict record is run, whatever model and version it names; one without a type is passed over."""
     write(folder, [predict_record(), b"", predict_record()])
-    seen: list[PredictRequest] = []
+    seen: list[Any] = []
     assert replay(folder, seen.append, iterations=2) == 3
     assert [request.inputs["x"].tolist() for request in seen] == [[1.0, 2.0]] * 4
     shown = load(folder).show().decode()

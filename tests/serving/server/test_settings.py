@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tfbundle_serving.apis.errors import InvalidArgument
+from tfbundle_serving.apis.errors import InvalidArgument, NotFound
 from tfbundle_serving.config.models import ModelConfig
 from tfbundle_serving.server.flags import parse
+from tfbundle_serving.server.servable_session import session_config
 from tfbundle_serving.server.settings import ServerSettings, settings_from_flags
 
 
@@ -54,7 +55,8 @@ def test_channel_arguments() -> None:
         ([], "nothing to serve"),
         (["models", "--model_base_path=/m"], "--model_base_path"),
         (["models", "--model_config_file=/c"], "--model_config_file"),
-        (["--model_base_path=/m", "--port=9", "--rest_api_port=9"], "must differ"),
+        (["--model_base_path=/m", "--prefer_tflite_model"], "not supported"),
+        (["--model_base_path=/m", "--use_alts_credentials", "--ssl_config_file=/s"], "not both"),
         (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "--file_system_poll_wait_seconds"),
         (["--model_base_path=/m", "--grpc_channel_arguments=a"], "--grpc_channel_arguments"),
         (
@@ -72,3 +74,41 @@ def test_contradictions(arguments: list[str], named: str) -> None:
     """Settings that cannot be meant are refused, naming the flag."""
     with pytest.raises(InvalidArgument, match=named):
         settings(*arguments)
+
+
+def test_one_port_for_both(caplog: pytest.LogCaptureFixture) -> None:
+    """As in TensorFlow Serving REST is off then, and the log says why; in a program that is an error."""
+    made = settings("--model_base_path=/m", "--port=9", "--rest_api_port=9")
+    assert (made.grpc_port, made.rest_port) == (9, None)
+    assert "REST is off" in caplog.text
+    with pytest.raises(InvalidArgument, match="must differ"):
+        ServerSettings(grpc_port=9, rest_port=9)
+
+
+def test_a_polled_config(tmp_path: Path) -> None:
+    """The file is kept with its interval; an empty one is a server without models."""
+    config = tmp_path / "models.config"
+    config.touch()
+    made = settings(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=7")
+    assert (made.models, made.config_file, made.config_poll_interval_s) == ((), config, 7.0)
+
+
+def test_the_session(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """File and flags make one ConfigProto, in which flags win; an unknown precision is a warning."""
+    text = tmp_path / "session.config"
+    text.write_text("intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 4 allow_soft_placement: true")
+    base = ("--model_base_path=/m", f"--tensorflow_session_config_file={text}")
+    made = settings(*base, "--tensorflow_inter_op_parallelism=2", "--mixed_precision=bfloat16")
+    config = session_config(made.loading)
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 2)
+    assert config.allow_soft_placement
+    assert config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == 1
+    config = session_config(settings("--model_base_path=/m", "--per_process_gpu_memory_fraction=0.25").loading)
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.25
+    text.write_text("no_such_field: 1")
+    with pytest.raises(InvalidArgument, match="no_such_field"):
+        session_config(settings(*base).loading)
+    settings("--model_base_path=/m", "--mixed_precision=float8")
+    assert "float8 auto mixed precision is not supported" in caplog.text
+    with pytest.raises(NotFound, match="absent"):
+        settings("--model_base_path=/m", "--tensorflow_session_config_file=/absent")

@@ -68,3 +68,24 @@ def test_next_steps(case: str) -> None:
     versions, steps = CASES[case]
     assert next_steps(versions) == steps
     assert next_steps(reversed(versions)) == steps
+
+
+def test_a_pinned_version_stays() -> None:
+    """It is not unloaded, whatever has taken its place; others are."""
+    versions = snapshots((1, AVAILABLE, False), (2, AVAILABLE, False), (3, AVAILABLE, True))
+    assert next_steps(versions, pinned={1}) == Steps(unload=(2,))
+
+
+THRIFTY: dict[str, tuple[list[VersionSnapshot], Steps]] = {
+    "the old one goes first": (snapshots((1, AVAILABLE, False), (2, START, True)), Steps(unload=(1,))),
+    "the new one waits until it has gone": (snapshots((1, UNLOADING, False), (2, START, True)), Steps()),
+    "and then loads": (snapshots((1, END, False), (2, START, True)), Steps(load=(2,))),
+    "what is aspired stays": (snapshots((1, AVAILABLE, True), (2, START, True)), Steps(load=(2,))),
+}
+
+
+@pytest.mark.parametrize("case", THRIFTY)
+def test_memory_before_availability(case: str) -> None:
+    """Asked to unload first, no two versions of which one is not wanted hold memory."""
+    versions, steps = THRIFTY[case]
+    assert next_steps(versions, unload_first=True) == steps
