@@ -101,7 +101,7 @@ def test_drawn_inputs_fit_and_repeat() -> None:
     assert {array.shape[0] for array in drawn.values()} == {33}
     for name, array in drawn.items():
         assert dtypes.of_numpy(array.dtype) is SPECS[name].dtype
-        assert array.tolist() == again[name].tolist()
+        np.testing.assert_array_equal(array, again[name])
     assert (drawn["image"] != other["image"]).any()
 
 

@@ -262,7 +262,7 @@ def test_flags(tiny_models: Path, tmp_path: Path) -> None:
     config.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ("--rest_api_timeout_in_ms=300", "--rest_api_enable_cors_support", f"--monitoring_config_file={config}")
     with running_server(str(tiny_models), *flags) as server:
-        answer = post(server, "slow:predict", {"instances": [1.0]})
+        answer = post(server, "counter:predict", {"instances": [2_000_000_000]})
         assert (answer.status_code, answer.json()) == (504, {"error": "Timed out waiting for notification"})
         assert answer.headers["access-control-allow-origin"] == "*"
         assert raw(server, "OPTIONS", "/v1/x", {"Origin": "http://a"})[1]["access-control-allow-methods"] == "POST, GET"
@@ -273,7 +273,7 @@ def test_flags(tiny_models: Path, tmp_path: Path) -> None:
         lines = body.decode().splitlines()
         assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} 1' in lines
         assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1' in lines
-        assert ':tensorflow:serving:request_count{model_name="slow",status="DEADLINE_EXCEEDED"} 1' in lines
+        assert ':tensorflow:serving:request_count{model_name="counter",status="DEADLINE_EXCEEDED"} 1' in lines
         labels = 'model_name="half_plus_two",API="predict",entrypoint="REST"'
         assert f":tensorflow:serving:request_latency_count{{{labels}}} 1" in lines
         assert raw(server, "GET", "/metrics?x=1")[::2] == (400, b"Unexpected path: /metrics?x=1. Should be /metrics")

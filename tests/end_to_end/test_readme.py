@@ -22,7 +22,7 @@ from tests.servers import RunningServer, running_server
 from tfbundle.cli import main as tfbundle
 from tfbundle_exporter.signatures.ready_made import parse_ready_made
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 #: Commands in the running text and in tables, and options in the first column of a table.
