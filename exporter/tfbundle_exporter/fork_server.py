@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
@@ -156,6 +157,8 @@ def _serve(sock: int, preload: tuple[str, ...]) -> None:
 
     with quiet():
         import_all(preload)
+    # Python 3.12 warns of forks beside threads. The only ones here are numpy's own, which stand it.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
     wakes, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
