@@ -15,10 +15,12 @@ from tfbundle_serving.apis.errors import ApiError, BundleError, InvalidArgument
 from tfbundle_serving.apis.model_status import State, VersionStatus
 
 from .server.flags import FlagError, Parsed, help_text, model_server_help_text, parse
+from .server.output import say, set_up_logging
 from .server.settings import settings_from_flags
 
 if TYPE_CHECKING:
     from .server.lifecycle import Server
+    from .server.workers import Started
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def serve(context: click.Context, arguments: tuple[str, ...]) -> int:
         return 0
     if not (flags.models_dir or flags["model_config_file"] or flags["model_base_path"]):
         raise click.UsageError("nothing to serve: give MODELS_DIR, --model_config_file or --model_base_path", context)
-    _set_up_logging()
+    set_up_logging()
     for argument in flags.ignored:
         log.warning("unknown argument: %s", argument)
     _run(flags)
@@ -101,13 +103,20 @@ def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
 
 def _run(flags: Parsed) -> None:
     """Serve until a signal comes."""
-    _set_up_logging()
+    set_up_logging()
     for notice in flags.notices:
         log.warning("%s", notice)
     settings = settings_from_flags(flags)
     # TensorFlow's own start-up lines say nothing that a user of this command could act on.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _ask_for_xla(on_cpu=flags["xla_cpu_compilation_enabled"], on_gpu=flags["xla_gpu_compilation_enabled"])
+    if flags["workers"] < 1:
+        raise InvalidArgument(f"--workers must be 1 or more, got {flags['workers']}")
+    if flags["workers"] > 1:
+        from .server.workers import serve_workers
+
+        serve_workers(settings, flags["workers"], _say_started)
+        return
     from .server.lifecycle import Server
     from .server.process import serve as run
 
@@ -141,41 +150,28 @@ def main(argv: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
-    room = logging.getLogger(__package__)
-    room.handlers[:] = [handler]
-    room.setLevel(logging.INFO)
-    for foreign in ("tensorflow", "uvicorn"):
-        logging.getLogger(foreign).setLevel(logging.ERROR)
-
-
-def _say_started(server: Server) -> None:
+def _say_started(server: Server | Started) -> None:
     settings = server.settings
     source = f" from {_relative(settings.models_dir)}" if settings.models_dir else ""
     # One whose base path is still empty is to be served as well.
     models = {model.name: list[VersionStatus]() for model in settings.models} | server.models()
-    _say(f"serving {len(models)} {'model' if len(models) == 1 else 'models'}{source}")
+    by = f" by {server.workers} workers" if server.workers > 1 else ""
+    say(f"serving {len(models)} {'model' if len(models) == 1 else 'models'}{source}{by}")
     for name, statuses in models.items():
         live = [str(status.version) for status in reversed(statuses) if status.state is State.AVAILABLE]
-        _say(f"  {name}  {'version ' + ', '.join(live) if live else 'no version yet'}")
+        say(f"  {name}  {'version ' + ', '.join(live) if live else 'no version yet'}")
     host = "localhost" if settings.host in ("127.0.0.1", "::1", "0.0.0.0", "::") else settings.host
     if server.grpc_port:
-        _say(f"gRPC  grpc{'s' if settings.ssl else ''}://{host}:{server.grpc_port}")
+        say(f"gRPC  grpc{'s' if settings.ssl else ''}://{host}:{server.grpc_port}")
     if settings.grpc_socket_path:
-        _say(f"gRPC  unix:{settings.grpc_socket_path}")
+        say(f"gRPC  unix:{settings.grpc_socket_path}")
     if server.rest_port:
         rest = f"http{'s' if settings.rest_ssl else ''}://{host}:{server.rest_port}"
-        _say(f"REST  {rest}/v1/models")
+        say(f"REST  {rest}/v1/models")
         if settings.monitoring.enable:
-            _say(f"      {rest}{settings.monitoring.path}")
-    _say("Ctrl-C stops the server")
+            say(f"      {rest}{settings.monitoring.path}")
+    say("Ctrl-C stops the server")
 
 
 def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

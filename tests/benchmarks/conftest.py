@@ -45,9 +45,15 @@ class Report:
         self._rows.append((what, f"{value:.2f} x", f"{sign} {target:g} x"))
         assert value <= target if at_most else value >= target, f"{what}: {value:.2f}, target {sign} {target:g}"
 
-    def time(self, what: str, seconds: float) -> None:
-        """Note a time without a target."""
-        self._rows.append((what, f"{seconds * 1e3:.2f} ms" if seconds > 1e-3 else f"{seconds * 1e6:.1f} us", ""))
+    def time(self, what: str, seconds: float, *, at_most: float | None = None) -> None:
+        """Note a time, and hold it against its target where there is one."""
+        target = "" if at_most is None else f"<= {_time(at_most)}"
+        self._rows.append((what, _time(seconds), target))
+        assert at_most is None or seconds <= at_most, f"{what}: {_time(seconds)}, target {target}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if abs(seconds) > 1e-3 else f"{seconds * 1e6:.1f} us"
 
 
 @pytest.fixture

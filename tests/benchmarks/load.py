@@ -44,12 +44,12 @@ async def _drive(asks: list[Ask], seconds: float) -> Measured:
     return Measured(len(latencies) / (time.perf_counter() - begun), statistics.median(latencies or [0.0]))
 
 
-def over_grpc(target: str, request: bytes, *, in_flight: int, seconds: float) -> Measured:
+def over_grpc(target: str, request: bytes, *, in_flight: int, seconds: float, method: str = PREDICT) -> Measured:
     """Send a request again and again over one channel."""
 
     async def run() -> Measured:
         async with grpc.aio.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)]) as channel:
-            call = channel.unary_unary(PREDICT)
+            call = channel.unary_unary(method)
 
             async def ask() -> bytes:
                 reply: bytes = await call(request)

@@ -35,6 +35,9 @@ class DType:
         numpy_name: Name of the numpy dtype; "object" for strings (elements are `bytes`), "" where there is none.
         field: Number of the typed value field in TensorProto; 0 where there is none.
         packing: How that field holds the values.
+        storage: Numpy dtype of what a value is made of, for quantized dtypes, whose numpy form is TensorFlow's own: a
+            structure with one field, named after the dtype.
+        is_ml: Whether the numpy form comes from the package ml_dtypes, under TensorFlow's name.
     """
 
     number: int
@@ -43,6 +46,8 @@ class DType:
     numpy_name: str = ""
     field: int = 0
     packing: Packing = Packing.NONE
+    storage: str = ""
+    is_ml: bool = False
 
     def to_numpy(self) -> np.dtype[Any]:
         """Give the numpy dtype.
@@ -50,8 +55,10 @@ class DType:
         Raises:
             Unimplemented: The dtype has no numpy form, or needs the package ml_dtypes, which is not installed.
         """
-        if self.numpy_name == "bfloat16":
-            return _bfloat16()
+        if self.is_ml:
+            return _ml_dtype(self.name)
+        if self.storage:
+            return np.dtype([(self.name, self.storage)])
         if not self.numpy_name:
             raise Unimplemented(f"dtype {self.enum_name} has no numpy form")
         return np.dtype(self.numpy_name)
@@ -62,14 +69,16 @@ class DType:
         return self.number == 7
 
 
-def _bfloat16() -> np.dtype[Any]:
+def _ml_dtype(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
         if error.name != "ml_dtypes":
             raise
-        raise Unimplemented("bfloat16 values need the package ml_dtypes: pip install ml_dtypes") from error
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        raise Unimplemented(f"{name} values need the package ml_dtypes: pip install ml_dtypes") from error
+    if not hasattr(ml_dtypes, name):
+        raise Unimplemented(f"{name} values need a newer version of the package ml_dtypes")
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     return dtype
 
 
@@ -83,7 +92,7 @@ STRING = DType(7, "string", "DT_STRING", "object", 8, Packing.BYTES)
 COMPLEX64 = DType(8, "complex64", "DT_COMPLEX64", "complex64", 9, Packing.LITTLE_ENDIAN)
 INT64 = DType(9, "int64", "DT_INT64", "int64", 10, Packing.VARINT)
 BOOL = DType(10, "bool", "DT_BOOL", "bool", 11, Packing.VARINT)
-BFLOAT16 = DType(14, "bfloat16", "DT_BFLOAT16", "bfloat16", 13, Packing.BITS_AS_VARINT)
+BFLOAT16 = DType(14, "bfloat16", "DT_BFLOAT16", "bfloat16", 13, Packing.BITS_AS_VARINT, is_ml=True)
 UINT16 = DType(17, "uint16", "DT_UINT16", "uint16", 7, Packing.VARINT)
 COMPLEX128 = DType(18, "complex128", "DT_COMPLEX128", "complex128", 12, Packing.LITTLE_ENDIAN)
 HALF = DType(19, "half", "DT_HALF", "float16", 13, Packing.BITS_AS_VARINT)
@@ -108,27 +117,32 @@ _WITH_NUMPY = (
     UINT32,
     UINT64,
 )
+#: What travels between a request and a graph, and what nobody computes with in numpy.
+_RARE = (
+    DType(11, "qint8", "DT_QINT8", "", 7, Packing.VARINT, "int8"),
+    DType(12, "quint8", "DT_QUINT8", "", 7, Packing.VARINT, "uint8"),
+    DType(13, "qint32", "DT_QINT32", "", 7, Packing.VARINT, "int32"),
+    DType(15, "qint16", "DT_QINT16", "", 7, Packing.VARINT, "int16"),
+    DType(16, "quint16", "DT_QUINT16", "", 7, Packing.VARINT, "uint16"),
+    # One byte a value: the field of type bytes lies on the wire like a packed one.
+    DType(24, "float8_e5m2", "DT_FLOAT8_E5M2", "", 18, Packing.LITTLE_ENDIAN, is_ml=True),
+    DType(25, "float8_e4m3fn", "DT_FLOAT8_E4M3FN", "", 18, Packing.LITTLE_ENDIAN, is_ml=True),
+    DType(29, "int4", "DT_INT4", "", 7, Packing.VARINT, is_ml=True),
+    DType(30, "uint4", "DT_UINT4", "", 7, Packing.VARINT, is_ml=True),
+)
 _WITHOUT_NUMPY = (
     DType(0, "invalid", "DT_INVALID"),
-    DType(11, "qint8", "DT_QINT8"),
-    DType(12, "quint8", "DT_QUINT8"),
-    DType(13, "qint32", "DT_QINT32"),
-    DType(15, "qint16", "DT_QINT16"),
-    DType(16, "quint16", "DT_QUINT16"),
     DType(20, "resource", "DT_RESOURCE"),
     DType(21, "variant", "DT_VARIANT"),
-    DType(24, "float8_e5m2", "DT_FLOAT8_E5M2"),
-    DType(25, "float8_e4m3fn", "DT_FLOAT8_E4M3FN"),
-    DType(29, "int4", "DT_INT4"),
-    DType(30, "uint4", "DT_UINT4"),
 )
 
 #: DataType enum value to dtype.
-BY_NUMBER: dict[int, DType] = {dtype.number: dtype for dtype in _WITH_NUMPY + _WITHOUT_NUMPY}
+BY_NUMBER: dict[int, DType] = {dtype.number: dtype for dtype in _WITH_NUMPY + _RARE + _WITHOUT_NUMPY}
 #: "DT_FLOAT" to dtype.
 BY_ENUM_NAME: dict[str, DType] = {dtype.enum_name: dtype for dtype in BY_NUMBER.values()}
 #: "float32" to dtype; strings are found by kind, see `of_array`.
 BY_NUMPY_NAME: dict[str, DType] = {dtype.numpy_name: dtype for dtype in _WITH_NUMPY if dtype is not STRING}
+_RARE_BY_NAME = {dtype.name: dtype for dtype in _RARE}
 
 
 def by_number(number: int) -> DType:
@@ -144,7 +158,7 @@ def of_numpy(dtype: np.dtype[Any]) -> DType:
     """
     if dtype.kind in "OSUT":
         return STRING
-    found = BY_NUMPY_NAME.get(dtype.name)
+    found = BY_NUMPY_NAME.get(dtype.name) or _RARE_BY_NAME.get(dtype.names[0] if dtype.names else dtype.name)
     if found is None:
         raise InvalidArgument(f"numpy dtype {dtype} has no TensorFlow counterpart")
     return found

@@ -69,6 +69,11 @@ class ApiError(BundleError):
     code: ClassVar[int] = 2
     http_status: ClassVar[int] = 500
 
+    #: What a transport knows of a second try: whether it may succeed (None: what the class says), and how many seconds
+    #: the server wants to be left alone before (None: it does not say).
+    may_succeed_later: bool | None = None
+    retry_after_s: float | None = None
+
     def __init__(
         self, message: str, *, model: str | None = None, version: int | str | None = None, attempts: int = 1
     ) -> None:

@@ -22,6 +22,8 @@ from .json_dump import dump
 
 #: The end of a member's name. A string can only add to the matches, never hide one.
 _NAME_END = re.compile(rb'"[ \t\r\n]*:')
+#: What arrays of numbers, and of such arrays, are written with.
+_OF_NUMBERS = b"0123456789+-.eE, \t\r\n[]"
 
 
 def _first_wins(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -31,11 +33,12 @@ def _first_wins(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-_FIRST_WINS = json.JSONDecoder(object_pairs_hook=_first_wins, parse_int=json_reader.to_int)
-
-
-def parse(body: bytes | memoryview) -> dict[str, Any]:
+def parse(body: bytes | memoryview, *, last_wins_inside: bool = False) -> dict[str, Any]:
     """Read a REST body, whose top level must be an object.
+
+    Args:
+        body: What came.
+        last_wins_inside: Of two members with one name the last counts, except at the top level.
 
     Returns:
         The object. Of two members with one name the first counts; bytes that are not UTF-8 are surrogate escapes;
@@ -50,21 +53,39 @@ def parse(body: bytes | memoryview) -> dict[str, Any]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
-        document = json_reader.read(data)
+        document = json_reader.read(data, last_wins_inside=last_wins_inside)
     else:
         if _may_repeat_a_name(data, document):
-            document = _read_first_wins(data)
+            document = _read_repeated(data, last_wins_inside)
     if not isinstance(document, dict):
         raise InvalidArgument(f"JSON Value: {dump(document)} Is not object")
     return document
 
 
-def _read_first_wins(data: bytes) -> Any:
-    """Read a body that orjson accepts, but keep the first of two members with one name."""
+def only_numbers(body: bytes | memoryview) -> bool:
+    """Tell whether every array of a body that `parse` accepts holds nothing but numbers and arrays of numbers.
+
+    One look at the characters spares a look at the type of each number. False may also mean that it is not known.
+    """
+    data = bytes(body)
+    return not data[data.find(b"[") : data.rfind(b"]") + 1].translate(None, _OF_NUMBERS)
+
+
+def _read_repeated(data: bytes, last_wins_inside: bool) -> Any:
+    """Read a body that orjson accepts, in which a name may come twice."""
+    outermost: list[tuple[str, Any]] = []
+
+    def read_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal outermost
+        outermost = members  # it ends last
+        return dict(members) if last_wins_inside else _first_wins(members)
+
+    decoder = json.JSONDecoder(object_pairs_hook=read_object, parse_int=json_reader.to_int)
     try:
-        return _FIRST_WINS.decode(data.decode("utf-8"))
+        document = decoder.decode(data.decode("utf-8"))
     except RecursionError:
-        return json_reader.read(data)
+        return json_reader.read(data, last_wins_inside=last_wins_inside)
+    return _first_wins(outermost) if isinstance(document, dict) else document
 
 
 def _may_repeat_a_name(data: bytes, document: Any) -> bool:

@@ -49,8 +49,12 @@ _MISSING_END: dict[type[Any], str] = {
 _END: dict[type[Any], bytes] = {list: b"]", dict: b"}"}
 
 
-def read(body: bytes) -> Any:
+def read(body: bytes, *, last_wins_inside: bool = False) -> Any:
     """Read the first JSON value of a body.
+
+    Args:
+        body: What came.
+        last_wins_inside: Of two members with one name the last counts, except in the outermost object.
 
     Returns:
         The value: integers that fit 64 bits as int, other numbers as float, bytes that are not UTF-8 as surrogate
@@ -102,6 +106,8 @@ def read(body: bytes) -> Any:
             kind = type(parent)
             if kind is list:
                 parent.append(value)
+            elif last_wins_inside and len(stack) > 1:
+                parent[names.pop()] = value
             else:
                 parent.setdefault(names.pop(), value)
             at = _skip(text, at)

@@ -44,7 +44,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
 
 
 def read_inputs(
-    document: Mapping[str, Any], signature: Signature, signature_name: str
+    document: Mapping[str, Any], signature: Signature, signature_name: str, *, only_numbers: bool = False
 ) -> tuple[dict[str, NDArray[Any]], bool]:
     """Read the inputs of a predict body.
 
@@ -52,6 +52,7 @@ def read_inputs(
         document: The parsed body.
         signature: Gives the names and dtypes of the inputs; shapes are left to the model.
         signature_name: The name that the body gave for it, "" for none.
+        only_numbers: What `json_document.only_numbers` said of the body.
 
     Returns:
         Input name to array (strings as object arrays of bytes), and whether the body had rows, which decides the
@@ -74,9 +75,9 @@ def read_inputs(
             raise InvalidArgument(f"JSON Value: {dump(document)} Expecting '{_ROWS}' to be an list/array")
         if not rows:
             raise InvalidArgument(f"JSON Value: {dump(document)} No values in '{_ROWS}' array")
-        return _read_rows(rows, signature), True
+        return _read_rows(rows, signature, only_numbers), True
     if _COLUMNS in document:
-        return _read_columns(document[_COLUMNS], signature), False
+        return _read_columns(document[_COLUMNS], signature, only_numbers), False
     raise InvalidArgument(f"Missing '{_COLUMNS}' or '{_ROWS}' key")
 
 
@@ -84,7 +85,7 @@ def _is_object(row: Any) -> bool:
     return isinstance(row, dict) and not is_base64(row)
 
 
-def _read_columns(value: Any, signature: Signature) -> dict[str, NDArray[Any]]:
+def _read_columns(value: Any, signature: Signature, only_numbers: bool) -> dict[str, NDArray[Any]]:
     if not _is_object(value):
         if len(signature.inputs) > 1:
             raise InvalidArgument(
@@ -96,11 +97,11 @@ def _read_columns(value: Any, signature: Signature) -> dict[str, NDArray[Any]]:
     for name, spec in signature.inputs.items():
         if name not in value:
             raise InvalidArgument(f"Missing named input: {name} in '{_COLUMNS}' object.")
-        arrays[name] = read_tensor(value[name], spec.dtype)
+        arrays[name] = read_tensor(value[name], spec.dtype, only_numbers=only_numbers)
     return arrays
 
 
-def _read_rows(rows: list[Any], signature: Signature) -> dict[str, NDArray[Any]]:
+def _read_rows(rows: list[Any], signature: Signature, only_numbers: bool) -> dict[str, NDArray[Any]]:
     are_objects = _is_object(rows[0])
     if not are_objects and len(signature.inputs) > 1:
         raise InvalidArgument(
@@ -109,7 +110,7 @@ def _read_rows(rows: list[Any], signature: Signature) -> dict[str, NDArray[Any]]
         )
     arrays = {}
     for name, column in _columns(rows, signature, are_objects).items():
-        array = read_fitting(column, signature.inputs[name].dtype)
+        array = read_fitting(column, signature.inputs[name].dtype, only_numbers=only_numbers)
         if array is None:
             break
         arrays[name] = array

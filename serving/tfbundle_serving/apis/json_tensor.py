@@ -66,6 +66,7 @@ def _integers(dtype: DType) -> _Rule:
     return _Rule(frozenset({int}), (int(limits.min), int(limits.max)))
 
 
+_FLOATS = (dtypes.FLOAT, dtypes.DOUBLE)
 _INTEGERS = (dtypes.INT8, dtypes.INT16, dtypes.INT32, dtypes.INT64, dtypes.UINT8, dtypes.UINT32, dtypes.UINT64)
 #: dtype number to rule; a dtype that is not here has no JSON form (half, bfloat16, uint16, complex).
 _RULES: dict[int, _Rule] = {
@@ -87,12 +88,13 @@ def is_base64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def read_tensor(value: Any, dtype: DType) -> NDArray[Any]:
+def read_tensor(value: Any, dtype: DType, *, only_numbers: bool = False) -> NDArray[Any]:
     """Read a JSON value as an array of its own shape.
 
     Args:
         value: Part of a parsed document.
         dtype: The dtype that the signature gives.
+        only_numbers: If the value is a list, it is known to hold nothing but numbers and lists of numbers.
 
     Returns:
         An array of that dtype; strings as an object array of bytes.
@@ -101,15 +103,17 @@ def read_tensor(value: Any, dtype: DType) -> NDArray[Any]:
         InvalidArgument: It is ragged, or an element does not fit the dtype; in TensorFlow Serving's words.
         Unimplemented: The dtype has no JSON form.
     """
-    array = read_fitting(value, dtype)
+    array = read_fitting(value, dtype, only_numbers=only_numbers)
     if array is not None:
         return array
     flat, shape = walk(value, dtype)
     return build(flat, shape, dtype)
 
 
-def read_fitting(value: Any, dtype: DType) -> NDArray[Any] | None:
+def read_fitting(value: Any, dtype: DType, *, only_numbers: bool = False) -> NDArray[Any] | None:
     """Read a JSON value in which everything fits; None where `walk` must say what does not."""
+    if only_numbers and type(value) is list and dtype in _FLOATS:
+        return _read_floats(value, dtype)
     shape = shape_of(value)
     rule = _RULES.get(dtype.number)
     flat = flatten(value, shape) if rule is not None and len(shape) <= MAX_RANK else None
@@ -121,6 +125,23 @@ def read_fitting(value: Any, dtype: DType) -> NDArray[Any] | None:
         except InvalidArgument:
             return None
     return build(flat, shape, dtype)
+
+
+def _read_floats(value: list[Any], dtype: DType) -> NDArray[Any] | None:
+    """Read nested lists of numbers; None where they are ragged, too deep or too large for a double."""
+    try:
+        array = np.array(value, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return _narrow(array, dtype) if array.ndim <= MAX_RANK else None
+
+
+def _narrow(array: NDArray[Any], dtype: DType) -> NDArray[Any]:
+    """Round doubles to the dtype; what float32 cannot hold becomes infinite, as in RapidJSON."""
+    if dtype.number == dtypes.DOUBLE.number:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype.to_numpy())
 
 
 def shape_of(value: Any) -> list[int]:
@@ -229,9 +250,8 @@ def build(flat: list[Any], shape: Sequence[int], dtype: DType) -> NDArray[Any]:
         array = np.empty(len(flat), object)
         array[:] = flat
     elif to.kind == "f":
-        # By way of double, as RapidJSON reads every number; what float32 cannot hold becomes infinite, as there.
-        with np.errstate(over="ignore"):
-            array = np.array(flat, np.float64).astype(to)
+        # By way of double, as RapidJSON reads every number.
+        array = _narrow(np.array(flat, np.float64), dtype)
     else:
         array = np.array(flat, to)
     return array.reshape(shape)

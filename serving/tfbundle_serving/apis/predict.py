@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .errors import DecodeError, InvalidArgument
+from .errors import DecodeError, InvalidArgument, Unimplemented
 from .model_spec import ModelSpec, decode_model_spec, encode_model_spec
 from .tensor_proto import decode_tensor, tensor_field_chunks
 from .wire import Chunk, Readable, as_text, as_view, fields, length_field, read_map_entry, string_field, view
@@ -62,8 +62,7 @@ def decode_predict_request(data: Readable) -> PredictRequest:
 
     Raises:
         DecodeError: The bytes are not a PredictRequest.
-        InvalidArgument: A tensor cannot be read; its alias is named.
-        Unimplemented: A tensor has a dtype without numpy form.
+        InvalidArgument: A tensor cannot be read, or its dtype is none that a tensor could have; its alias is named.
     """
     spec: ModelSpec | None = None
     inputs: dict[str, NDArray[Any]] = {}
@@ -75,7 +74,7 @@ def decode_predict_request(data: Readable) -> PredictRequest:
             alias, tensor = read_map_entry(as_view(value, "inputs"), "inputs")
             try:
                 inputs[alias] = decode_tensor(tensor)
-            except DecodeError as error:  # the words of tensorflow/cc/saved_model/util.cc
+            except (DecodeError, Unimplemented) as error:  # the words of tensorflow/cc/saved_model/util.cc
                 raise InvalidArgument(f"tensor parsing error: {alias}") from error
         elif number == 3:
             output_filter.append(as_text(value, "output_filter"))

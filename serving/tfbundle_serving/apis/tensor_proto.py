@@ -68,7 +68,7 @@ def tensor_chunks(array: NDArray[Any], *, typed: bool = False) -> list[Chunk]:
     if array.size == 0:
         return [head]
     if typed and dtype.packing is not Packing.LITTLE_ENDIAN:
-        payload: Chunk = pack_varints(_as_uint64(array.ravel()))
+        payload: Chunk = pack_varints(_as_uint64(array.ravel(), dtype))
         field = dtype.field
     else:
         payload = _raw(array)
@@ -87,9 +87,13 @@ def _raw(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _as_uint64(flat: NDArray[Any]) -> NDArray[np.uint64]:
-    if flat.dtype.name in ("float16", "bfloat16"):
+def _as_uint64(flat: NDArray[Any], dtype: DType) -> NDArray[np.uint64]:
+    if dtype.packing is Packing.BITS_AS_VARINT:
         flat = flat.view(np.uint16)
+    elif dtype.storage:
+        flat = flat.view(dtype.storage)
+    elif dtype.is_ml:
+        flat = flat.astype(np.int64)
     if flat.dtype.kind == "i":
         return flat.astype(np.int64).view(np.uint64)
     return flat.astype(np.uint64)
@@ -186,8 +190,8 @@ def _read_block(block: memoryview, to: np.dtype[Any]) -> NDArray[Any]:
     if to.name == "bool":
         # Any byte but 0 and 1 would make a bool array that breaks numpy's own invariants.
         return np.frombuffer(block, np.uint8).astype(bool)
-    if to.name == "bfloat16":
-        return np.frombuffer(block, np.uint16).view(to)
+    if to.kind == "V":  # a dtype from ml_dtypes or a structure, which have no buffer format of their own
+        return np.frombuffer(block, f"<u{to.itemsize}").view(to)
     if _LITTLE:
         return np.frombuffer(block, to)
     return np.frombuffer(block, to.newbyteorder("<")).astype(to)
@@ -208,7 +212,9 @@ def _read_values(parts: list[int | memoryview], dtype: DType, to: np.dtype[Any])
         return numbers.astype(np.uint16).view(to)
     if to.kind == "b":
         return numbers.astype(bool)
-    return numbers.view(np.int64).astype(to) if to.kind == "i" else numbers.astype(to)
+    if dtype.storage:
+        return numbers.astype(dtype.storage).view(to)
+    return numbers.view(np.int64).astype(to) if to.kind == "i" or dtype.is_ml else numbers.astype(to)
 
 
 def _expand(flat: NDArray[Any], size: int, shape: list[int]) -> NDArray[Any]:

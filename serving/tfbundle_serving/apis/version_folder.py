@@ -63,11 +63,20 @@ def list_versions(base_path: str | os.PathLike[str]) -> dict[int, Path]:
     Raises:
         OSError: The base path is missing or cannot be read.
     """
-    found: dict[int, Path] = {}
+    return {version: paths[-1] for version, paths in find_versions(base_path).items()}
+
+
+def find_versions(base_path: str | os.PathLike[str]) -> dict[int, list[Path]]:
+    """List the versions below a base path with every name that means them, in sorted order, lowest version first.
+
+    Raises:
+        OSError: The base path is missing or cannot be read.
+    """
+    found: dict[int, list[Path]] = {}
     for path in sorted(Path(base_path).iterdir(), key=lambda path: path.name):
         version = parse_version(path.name)
         if version is not None:
-            found[version] = path
+            found.setdefault(version, []).append(path)
     return dict(sorted(found.items()))
 
 

@@ -119,7 +119,15 @@ def read_batching(path: Path) -> BatchingParameters:
         NotFound: The file is missing.
         InvalidArgument: It holds no BatchingParameters, or impossible ones.
     """
-    parsed: Any = read_text(path, "BatchingParameters")
+    return batching_parameters(read_text(path, "BatchingParameters"))
+
+
+def batching_parameters(parsed: Any) -> BatchingParameters:
+    """Read a BatchingParameters message; what it leaves out keeps its default.
+
+    Raises:
+        InvalidArgument: The parameters are impossible.
+    """
     given = {name: getattr(parsed, name).value for name in _WRAPPED if parsed.HasField(name)}
     if "max_execution_batch_size" not in given:
         given["max_execution_batch_size"] = given.get("max_batch_size", _MAX_BATCH_SIZE)

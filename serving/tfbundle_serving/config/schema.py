@@ -1,13 +1,13 @@
 """TensorFlow Serving's configuration messages, declared here and read from protobuf text.
 
 The official Python package lacks half of these files and brings TensorFlow along, so the messages are built from the
-tables below, in a descriptor pool of their own where they cannot clash with TensorFlow's. Names and numbers of the
-fields are TensorFlow Serving's; a text file that its server reads is read here.
+tables below, in a descriptor pool of their own where they cannot clash with TensorFlow's. Names of the messages, names
+and numbers of the fields are TensorFlow Serving's; a text file that its server reads is read here.
 
 Source: tensorflow_serving/config/model_server_config.proto, logging_config.proto, log_collector_config.proto,
-monitoring_config.proto, ssl_config.proto;
+monitoring_config.proto, platform_config.proto, ssl_config.proto;
 tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto;
-tensorflow_serving/servables/tensorflow/session_bundle_config.proto.
+tensorflow_serving/servables/tensorflow/session_bundle_config.proto, saved_model_bundle_source_adapter.proto.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
 from tfbundle_serving.apis.errors import InvalidArgument, NotFound
 
-_PACKAGE = "tfbundle.serving.config"
+_PACKAGE = "tensorflow.serving"
+#: The text form `[type.googleapis.com/NAME] { ... }` is read into a message of this name alone.
+_ANY = "google.protobuf.Any"
 _Type = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "string": _Type.TYPE_STRING,
@@ -51,7 +53,7 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
     # model_server_config.proto
     "ModelServerConfig": (
         _Field(1, "model_config_list", "ModelConfigList", oneof="config"),
-        _Field(2, "custom_model_config", "Any", oneof="config"),
+        _Field(2, "custom_model_config", _ANY, oneof="config"),
     ),
     "ModelConfigList": (_Field(1, "config", "ModelConfig", repeated=True),),
     "ModelConfig": (
@@ -64,7 +66,6 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
         _Field(6, "logging_config", "LoggingConfig"),
     ),
     "VersionLabelsEntry": (_Field(1, "key", "string"), _Field(2, "value", "int64")),
-    "Any": (_Field(1, "type_url", "string"), _Field(2, "value", "bytes")),
     # file_system_storage_path_source.proto
     "ServableVersionPolicy": (
         _Field(100, "latest", "Latest", oneof="policy_choice"),
@@ -78,9 +79,10 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
     "LoggingConfig": (
         _Field(1, "log_collector_config", "LogCollectorConfig"),
         _Field(2, "sampling_config", "SamplingConfig"),
+        _Field(3, "custom_logging_config", _ANY),
     ),
     "LogCollectorConfig": (_Field(1, "type", "string"), _Field(2, "filename_prefix", "string")),
-    "SamplingConfig": (_Field(1, "sampling_rate", "double"),),
+    "SamplingConfig": (_Field(1, "sampling_rate", "double"), _Field(2, "attributes", "int32")),
     # session_bundle_config.proto
     "BatchingParameters": (
         _Field(1, "max_batch_size", "Int64Value"),
@@ -93,6 +95,32 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
         _Field(8, "enable_large_batch_splitting", "BoolValue"),
         _Field(9, "max_execution_batch_size", "Int64Value"),
     ),
+    "SessionBundleConfig": (
+        # session_config is TensorFlow's own message; see config/platform.py.
+        _Field(1, "session_target", "string"),
+        _Field(3, "batching_parameters", "BatchingParameters"),
+        _Field(4, "session_run_load_threadpool_index", "Int64Value"),
+        _Field(5, "experimental_transient_ram_bytes_during_load", "int64"),
+        _Field(6, "saved_model_tags", "string", repeated=True),
+        _Field(779, "enable_model_warmup", "bool"),
+        _Field(780, "model_warmup_options", "ModelWarmupOptions"),
+        _Field(781, "enable_session_metadata", "bool"),
+        _Field(782, "remove_unused_fields_from_bundle_metagraph", "bool"),
+        _Field(783, "prefer_tflite_model", "bool"),
+        _Field(784, "num_tflite_interpreters_per_pool", "int32"),
+        _Field(785, "resource_estimation_uses_validation_result", "bool"),
+        _Field(786, "num_tflite_pools", "int32"),
+        _Field(787, "wrap_session_with_no_threading_params", "bool"),
+        _Field(788, "enable_per_model_batching_params", "bool"),
+        _Field(789, "mixed_precision", "string"),
+    ),
+    "ModelWarmupOptions": (_Field(1, "num_request_iterations", "Int64Value"),),
+    # saved_model_bundle_source_adapter.proto
+    "SavedModelBundleSourceAdapterConfig": (_Field(1000, "legacy_config", "SessionBundleConfig"),),
+    # platform_config.proto
+    "PlatformConfigMap": (_Field(1, "platform_configs", "PlatformConfigsEntry", repeated=True),),
+    "PlatformConfigsEntry": (_Field(1, "key", "string"), _Field(2, "value", "PlatformConfig")),
+    "PlatformConfig": (_Field(1, "source_adapter_config", _ANY),),
     # google/protobuf/wrappers.proto: "not set" and 0 are two things there
     "Int64Value": (_Field(1, "value", "int64"),),
     "StringValue": (_Field(1, "value", "string"),),
@@ -110,7 +138,7 @@ _MESSAGES: dict[str, tuple[_Field, ...]] = {
 }
 
 #: Messages that are a map's entries, and the message whose field they fill.
-_MAP_ENTRIES = {"VersionLabelsEntry": "ModelConfig"}
+_MAP_ENTRIES = {"VersionLabelsEntry": "ModelConfig", "PlatformConfigsEntry": "PlatformConfigMap"}
 
 
 def read_text(path: Path, message: str) -> Message:
@@ -125,15 +153,29 @@ def read_text(path: Path, message: str) -> Message:
         InvalidArgument: It is not such a message; file, line and column are said.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_text(read_file(path), message)
+    except text_format.ParseError as error:
+        raise invalid_file(path, error) from error
+
+
+def read_file(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        NotFound: The file is missing or cannot be read; the message names it.
+        InvalidArgument: It is no UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"Invalid protobuf file: '{path}': {error}") from error
-    try:
-        return parse_text(text, message)
-    except text_format.ParseError as error:
-        raise InvalidArgument(f"Invalid protobuf file: '{path}': {error}") from error
+        raise invalid_file(path, error) from error
+
+
+def invalid_file(path: Path, error: Exception) -> InvalidArgument:
+    """Say in TensorFlow Serving's words, and where, that a file is not the message it should be."""
+    return InvalidArgument(f"Invalid protobuf file: '{path}': {error}")
 
 
 def parse_text(text: str, message: str) -> Message:
@@ -142,21 +184,29 @@ def parse_text(text: str, message: str) -> Message:
     Raises:
         google.protobuf.text_format.ParseError: The text is not such a message; line and column are said.
     """
-    parsed: Message = text_format.Parse(text, message_class(message)())
+    parsed: Message = text_format.Parse(text, message_class(message)(), descriptor_pool=_pool())
     return parsed
 
 
 @cache
 def message_class(name: str) -> type[Message]:
     """Give the class of a message of the table above."""
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(_full_name(name)))
+
+
+def _full_name(name: str) -> str:
+    if name == _ANY:
+        return name
     owner = _MAP_ENTRIES.get(name)
-    full_name = f"{_PACKAGE}.{owner}.{name}" if owner else f"{_PACKAGE}.{name}"
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(full_name))
+    return f"{_PACKAGE}.{owner}.{name}" if owner else f"{_PACKAGE}.{name}"
 
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
+    any_file = descriptor_pb2.FileDescriptorProto()
+    any_pb2.DESCRIPTOR.CopyToProto(any_file)
     file = descriptor_pb2.FileDescriptorProto(name="tfbundle_serving_config.proto", package=_PACKAGE, syntax="proto3")
+    file.dependency.append(any_file.name)
     for name, values in _ENUMS.items():
         enum = file.enum_type.add(name=name)
         for value_name, number in values.items():
@@ -168,7 +218,8 @@ def _pool() -> descriptor_pool.DescriptorPool:
     for name, declared in _MESSAGES.items():
         _declare(messages[name], declared)
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
+    for each in (any_file, file):
+        pool.AddSerializedFile(each.SerializeToString())
     return pool
 
 
@@ -186,7 +237,6 @@ def _declare(message: descriptor_pb2.DescriptorProto, declared: tuple[_Field, ..
             added.type = _SCALARS[field.type]
         else:
             added.type = _Type.TYPE_ENUM if field.type in _ENUMS else _Type.TYPE_MESSAGE
-            owner = _MAP_ENTRIES.get(field.type)
-            added.type_name = f".{_PACKAGE}.{owner}.{field.type}" if owner else f".{_PACKAGE}.{field.type}"
+            added.type_name = f".{_full_name(field.type)}"
         if field.oneof:
             added.oneof_index = groups.index(field.oneof)

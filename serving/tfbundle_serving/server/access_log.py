@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +22,8 @@ import orjson
 
 #: Lines that may wait to be written; more are left out.
 _MOST_WAITING = 20_000
+#: What POSIX lets be written to a pipe without another's bytes in between; Linux has as much.
+_PIPE_BUF = 4096
 #: How long the lines that wait at the end may take to be written.
 _FLUSH_S = 2.0
 
@@ -98,6 +101,18 @@ def _clean(text: str) -> str:
     return text[:500].encode("utf-8", "replace").decode()
 
 
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines to pieces that a pipe takes whole, since other workers may write to it at the same time."""
+    piece, size = "", 0
+    for line in lines:
+        more = len(line.encode()) + 1
+        if piece and size + more > _PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece, size = f"{piece}{line}\n", size + more
+    yield piece
+
+
 class AccessLog:
     """Writes the lines.
 
@@ -143,8 +158,9 @@ class AccessLog:
             if left_out:
                 lines.append(orjson.dumps({"left_out": left_out}).decode())
             try:
-                self._out.write("\n".join(lines) + "\n")
-                self._out.flush()
+                for piece in _pieces(lines):
+                    self._out.write(piece)
+                    self._out.flush()
             except (OSError, ValueError):  # nobody reads any more, or the disk is full: requests matter more
                 self._left_out += len(lines)
             if entry is not None:

@@ -21,7 +21,7 @@ from tfbundle_serving.apis.errors import InvalidArgument, Unavailable
 
 from .batching_arrays import count_rows, kind_of, round_up
 from .batching_rules import BatchingRules
-from .batching_run import Outputs, Run, Waiting, run_batch
+from .batching_run import Outputs, Run, Waiting, check_rows, run_batch
 from .live_version import LiveVersion
 from .metrics import Metrics
 
@@ -271,18 +271,13 @@ def _kind(live: LiveVersion, rules: BatchingRules, request: Waiting, size: int) 
 
 def _rows(rules: BatchingRules, run: Run) -> int:
     """Count the rows of a request that a batch can hold; 0 for one that runs alone."""
+    if rules.is_asked_for:
+        return max(check_rows(rules, run.inputs), 0)
     try:
         rows = count_rows(run.inputs)
     except InvalidArgument:
-        if rules.is_asked_for:
-            raise
         return 0
-    if rows <= rules.max_rows:
-        return max(rows, 0)
-    if rules.is_asked_for:
-        most = rules.parameters.max_batch_size
-        raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size {most}")
-    return 0
+    return max(rows, 0) if rows <= rules.max_rows else 0
 
 
 def _fits(batch: _Batch, rules: BatchingRules, rows: int, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""Run a batch of requests on a worker thread: together, or each alone where together fails."""
+"""Run requests on a worker thread: together, or each alone where together fails or nobody else is there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tfbundle_serving.apis.errors import DeadlineExceeded, FailedPrecondition
+from tfbundle_serving.apis.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from tfbundle_serving.apis.predict import Arrays
 
-from .batching_arrays import join, round_up, split
+from .batching_arrays import count_rows, join, round_up, split
 from .batching_rules import BatchingRules
 
 if TYPE_CHECKING:
@@ -109,6 +110,43 @@ def _run_joined(servable: Servable, rules: BatchingRules | None, requests: Seque
             log.warning("signature %s: an answer has no row for each row asked; joined no more", first.signature)
             rules.alone.add(first.signature)
         raise
+
+
+def run_alone(servable: Servable, run: Run) -> Outputs:
+    """Run a request that nobody waits for and nobody joins, such as a warm-up, in the shapes that batches have.
+
+    Raises:
+        InvalidArgument: Batches were asked for, and none can hold it.
+        ApiError: Whatever the run says.
+    """
+    rules = servable.batching
+    is_whole = len(run.inputs) == len(servable.signatures[run.signature].inputs)
+    if rules is None or not rules.is_asked_for or not is_whole:
+        return servable.run(run.signature, run.inputs, run.outputs)
+    rows = check_rows(rules, run.inputs)
+    parts = []
+    for start in range(0, rows, rules.max_rows):
+        inputs = {alias: array[start : start + rules.max_rows] for alias, array in run.inputs.items()}
+        counts = [count_rows(inputs)]
+        size = round_up(counts[0], rules.parameters.allowed_batch_sizes)
+        parts += split(servable.run(run.signature, join([inputs], rows=size), run.outputs), counts, rows=size)
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:  # a request without rows does not go through batches
+        return servable.run(run.signature, run.inputs, run.outputs)
+    return {alias: np.concatenate([part[alias] for part in parts]) for alias in run.outputs}
+
+
+def check_rows(rules: BatchingRules, inputs: Arrays) -> int:
+    """Count the rows of a request that goes through batches which were asked for.
+
+    Raises:
+        InvalidArgument: Its inputs have no rows, or different numbers of them, or more than a batch holds.
+    """
+    rows, most = count_rows(inputs), rules.parameters.max_batch_size
+    if rows > most:
+        raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size {most}")
+    return rows
 
 
 def _time_left(requests: Sequence[Waiting]) -> float | None:

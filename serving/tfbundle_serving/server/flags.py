@@ -10,6 +10,7 @@ Source: tensorflow_serving/model_servers/main.cc, server.h.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -72,6 +73,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("rest_api_port", Kind.PORT, None, "TCP port for REST; 0 = off (8501 with MODELS_DIR, else 0), or auto"),
     Flag("host", Kind.TEXT, "127.0.0.1", "address to listen on; 0.0.0.0 = every IPv4 address"),
     Flag("grpc_socket_path", Kind.PATH, "", "UNIX socket for gRPC, besides the port"),
+    Flag("workers", Kind.INT, 1, "processes that share the ports and each load the models, for more cores (Linux)"),
     Flag("ports_file", Kind.PATH, "", 'file to write {"grpc": N, "rest": N, "pid": N} to once both listen'),
     Flag("model_name", Kind.TEXT, "default", "name of the one model to serve"),
     Flag("model_base_path", Kind.PATH, "", "its base path, the folder of its version folders"),
@@ -117,13 +119,13 @@ FLAGS: tuple[Flag, ...] = (
     Flag("tensorflow_intra_op_parallelism", Kind.INT, 0, "threads inside one operation"),
     Flag("tensorflow_inter_op_parallelism", Kind.INT, 0, "operations that run at once"),
     Flag("tensorflow_session_config_file", Kind.PATH, "", "text ConfigProto for the sessions; the three above win"),
+    Flag("platform_config_file", Kind.PATH, "", "platform.config, in place of session, batching, tags, warm-up flags"),
     Flag(
         "per_process_gpu_memory_fraction", Kind.FLOAT, 0.0, "share of a GPU's memory to take; 0 = TensorFlow's choice"
     ),
     Flag("mixed_precision", Kind.TEXT, "", "bfloat16 = let TensorFlow compute with it where the CPU can"),
     Flag("xla_cpu_compilation_enabled", Kind.BOOL, False, "compile graphs with XLA, on CPUs too"),
     Flag("xla_gpu_compilation_enabled", Kind.BOOL, False, "compile graphs with XLA on GPUs"),
-    Flag("prefer_tflite_model", Kind.BOOL, False, "not supported: the SavedModel is what is served"),
     Flag("ssl_config_file", Kind.PATH, "", "ssl.config: TLS for gRPC, and whether clients must show a certificate"),
     Flag("rest_ssl_config_file", Kind.PATH, "", "the same for REST; it may be the same file"),
     Flag("api_key_file", Kind.PATH, "", "keys, one a line, of which every request must carry one"),
@@ -140,9 +142,9 @@ UNUSED: tuple[Unused, ...] = (
     Unused("flush_filesystem_caches", Kind.BOOL, False, "nothing is kept in a cache of the file system"),
     Unused("remove_unused_fields_from_bundle_metagraph", Kind.BOOL, True, "no meta graph is kept"),
     Unused("use_alts_credentials", Kind.BOOL, False, "ALTS exists in Google's own network; --ssl_config_file is TLS"),
-    Unused("platform_config_file", Kind.PATH, "", "the file is not read; session and batching flags count"),
     Unused("thread_pool_factory_config_file", Kind.PATH, "", "there are no thread pools to plug in"),
     Unused("skip_initialize_tpu", Kind.BOOL, True, "TPUs are not supported"),
+    Unused("prefer_tflite_model", Kind.BOOL, False, "the SavedModel beside the TensorFlow Lite model is served"),
     Unused("num_tflite_pools", Kind.INT, None, "TensorFlow Lite models are not served"),
     Unused("num_tflite_interpreters_per_pool", Kind.INT, None, "TensorFlow Lite models are not served"),
 )
@@ -151,6 +153,8 @@ _KNOWN: dict[str, Flag | Unused] = {flag.name: flag for flag in FLAGS} | {flag.n
 
 #: Where our tensorflow_model_server differs from `tfbundle serve`: it listens on every address.
 _MODEL_SERVER_DEFAULTS = {"host": "0.0.0.0"}
+#: Python reads more, such as 1_000.
+_INT = re.compile(r"[+-]?[0-9]{1,18}")
 _BOOLS = {"": True, "true": True, "1": True, "false": False, "0": False}
 
 
@@ -204,7 +208,7 @@ def parse(arguments: Sequence[str], *, as_model_server: bool = False) -> Parsed:
             continue
         name, has_value, text = argument.removeprefix("--").partition("=")
         flag = _KNOWN.get(name) if argument.startswith("--") else None
-        if flag is None:
+        if flag is None or (as_model_server and _is_unknown_there(flag, has_value=bool(has_value))):
             unknown.append(argument)
             continue
         value = values[name] = _read(flag, text, has_value=bool(has_value))
@@ -224,6 +228,11 @@ def parse(arguments: Sequence[str], *, as_model_server: bool = False) -> Parsed:
     )
 
 
+def _is_unknown_there(flag: Flag | Unused, *, has_value: bool) -> bool:
+    """Tell what TensorFlow's own parser looks past: a name without its value, and a --help that is not the first."""
+    return flag.name == "help" or not (has_value or flag.kind is Kind.BOOL)
+
+
 def _read(flag: Flag | Unused, text: str, *, has_value: bool) -> Any:
     if flag.kind is Kind.BOOL:
         if text not in _BOOLS or (has_value and not text):
@@ -236,10 +245,9 @@ def _read(flag: Flag | Unused, text: str, *, has_value: bool) -> Any:
 
 
 def _read_int(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise FlagError(f"--{name} takes a whole number, got {text!r}") from None
+    if not _INT.fullmatch(text):
+        raise FlagError(f"--{name} takes a whole number, got {text!r}")
+    return int(text)
 
 
 def _read_float(name: str, text: str) -> float:

@@ -1,25 +1,17 @@
 """The gRPC services: bytes in, bytes out, with our own codec and no generated stubs.
 
-grpc.aio was chosen over grpc's thread pool. Measured on two cores with a small dense model, one row a request, 64 in
-flight, the load generator on the same cores, requests a second: thread pool 2,150 to 2,700, asyncio with a hop to a
-worker thread 2,500 to 2,900, asyncio that joins requests 3,100 to 3,400.
-
-Source: tensorflow_serving/model_servers/prediction_service_impl.cc, model_service_impl.cc, grpc_status_util.cc.
+Source: tensorflow_serving/model_servers/prediction_service_impl.cc, model_service_impl.cc.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
-
-import grpc
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from tfbundle_serving.apis.classification import encode_classification_response
-from tfbundle_serving.apis.errors import ApiError, DecodeError, Internal, ResourceExhausted
+from tfbundle_serving.apis.errors import ApiError
 from tfbundle_serving.apis.input_proto import ExamplesRequest, decode_examples_request
 from tfbundle_serving.apis.model_metadata import decode_metadata_request, encode_metadata_response
 from tfbundle_serving.apis.model_status import decode_status_request, encode_status_response
@@ -32,40 +24,18 @@ from tfbundle_serving.apis.reload_config import (
     decode_reload_request,
     encode_reload_reply,
 )
+from tfbundle_serving.apis.wire import Readable
 
 from .dataplane import DataPlane
-from .flags import MAX_REQUEST_BYTES
+from .grpc_methods import Call, Handler, Method
+from .grpc_weight import is_heavy_to_read, is_heavy_to_write
 
-log = logging.getLogger(__name__)
-
-#: grpc_status_util.cc cuts messages, since they travel in HTTP/2 headers, which are bounded.
-MAX_MESSAGE_BYTES = 1024
-_CUT = b"...TRUNCATED"
-
-#: Messages of more bytes than this are read and written on a worker thread; below it the way there costs more.
-_ASIDE_BYTES = 1 << 18
-#: The same for messages of examples, which are read and written one by one.
+#: Messages of examples of more bytes than this are read and written on a worker thread, since that is one by one.
 _EXAMPLES_ASIDE_BYTES = 1 << 14
 
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-
-Handler = Callable[[bytes, Any], Awaitable[bytes]]
 #: Serves another list of models (`reload.Reloader.reload`).
 Reload = Callable[[ReloadRequest], Awaitable[ReloadReply]]
 T = TypeVar("T")
-
-
-def server_options(
-    extra: tuple[tuple[str, str | int], ...] = (), *, max_bytes: int = MAX_REQUEST_BYTES
-) -> list[tuple[str, str | int]]:
-    """Give the options of the gRPC server; `extra` ones win."""
-    options: dict[str, str | int] = {
-        "grpc.max_receive_message_length": max_bytes,
-        "grpc.max_send_message_length": -1,
-        # Otherwise a second server on the same port takes half of the requests, and nobody is told.
-        "grpc.so_reuseport": 0,
-    }
-    return list((options | dict(extra)).items())
 
 
 class GrpcApi:
@@ -74,7 +44,6 @@ class GrpcApi:
     Args:
         plane: Answers.
         typed_replies: Whether outputs are typed fields, as TensorFlow Serving sends them, or tensor_content.
-        max_bytes: Bytes that a request may have.
         reload: Serves another list of models; None means that the list cannot change.
     """
 
@@ -83,16 +52,14 @@ class GrpcApi:
         plane: DataPlane,
         *,
         typed_replies: bool = True,
-        max_bytes: int = MAX_REQUEST_BYTES,
         reload: Reload | None = None,
     ) -> None:
         self._plane = plane
         self._reload = reload
         self._typed = typed_replies
-        self._max_bytes = max_bytes
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Give the services; methods that they lack are answered with UNIMPLEMENTED by gRPC."""
+    def methods(self) -> dict[str, Method]:
+        """Give what is served, by path."""
         services: dict[str, dict[str, Handler]] = {
             "tensorflow.serving.PredictionService": {
                 "Predict": self._predict,
@@ -108,26 +75,20 @@ class GrpcApi:
                 **({"HandleReloadConfigRequest": self._reload_config} if self._reload else {}),
             },
         }
-        return tuple(
-            grpc.method_handlers_generic_handler(
-                name,
-                {
-                    method: grpc.unary_unary_rpc_method_handler(guarded(call, max_bytes=self._max_bytes))
-                    for method, call in calls.items()
-                },
-            )
-            for name, calls in services.items()
-        )
+        return {
+            f"/{service}/{name}": Method(handler=handler)
+            for service, handlers in services.items()
+            for name, handler in handlers.items()
+        }
 
-    async def _predict(self, body: bytes, context: Any) -> bytes:
+    async def _predict(self, call: Call) -> bytes:
         begun = time.perf_counter()
         request = None
         status = "UNKNOWN"
         try:
-            request = await self._read(body)
-            response = await self._plane.predict(request, context.time_remaining())
-            size = sum(_size(array) for array in response.outputs.values())
-            if size > _ASIDE_BYTES:
+            request = await self._read(call.message())
+            response = await self._plane.predict(request, call.time_remaining())
+            if is_heavy_to_write(list(response.outputs.values()), typed=self._typed):
                 reply = await self._plane.aside(encode_predict_response, response, typed=self._typed)
             else:
                 reply = encode_predict_response(response, typed=self._typed)
@@ -142,28 +103,28 @@ class GrpcApi:
         self._plane.metrics.request_latency.observe(took_us, model, "Predict", "GRPC")
         return reply
 
-    async def _read(self, body: bytes) -> PredictRequest:
-        if len(body) > _ASIDE_BYTES:
+    async def _read(self, body: Readable) -> PredictRequest:
+        if is_heavy_to_read(body):
             return await self._plane.aside(decode_predict_request, body)
         return decode_predict_request(body)
 
     async def _on_examples(
         self,
         name: str,
-        call: Callable[[ExamplesRequest, float | None], Awaitable[T]],
+        ask: Callable[[ExamplesRequest, float | None], Awaitable[T]],
         encode: Callable[[T], bytes],
-        body: bytes,
-        context: Any,
+        call: Call,
     ) -> bytes:
         """Answer Classify or Regress; a message of theirs takes many times as long as a tensor of its size."""
         begun = time.perf_counter()
         model, status = "", "UNKNOWN"
         try:
+            body = call.message()
             is_large = len(body) > _EXAMPLES_ASIDE_BYTES
             decode = decode_examples_request
             request = await self._plane.aside(decode, body) if is_large else decode(body)
             model = self._plane.known_name(request.model_spec.name) if request.model_spec else ""
-            response = await call(request, context.time_remaining())
+            response = await ask(request, call.time_remaining())
             # What has many examples has many results.
             reply = await self._plane.aside(encode, response) if is_large else encode(response)
             status = "OK"
@@ -175,63 +136,21 @@ class GrpcApi:
         self._plane.metrics.request_latency.observe((time.perf_counter() - begun) * 1e6, model, name, "GRPC")
         return reply
 
-    async def _multi_inference(self, body: bytes, context: Any) -> bytes:
+    async def _multi_inference(self, call: Call) -> bytes:
+        body = call.message()
         if len(body) <= _EXAMPLES_ASIDE_BYTES:
             request = decode_multi_inference_request(body)
-            return encode_multi_inference_response(await self._plane.multi_inference(request, context.time_remaining()))
+            return encode_multi_inference_response(await self._plane.multi_inference(request, call.time_remaining()))
         request = await self._plane.aside(decode_multi_inference_request, body)
-        results = await self._plane.multi_inference(request, context.time_remaining())
+        results = await self._plane.multi_inference(request, call.time_remaining())
         return await self._plane.aside(encode_multi_inference_response, results)
 
-    async def _get_model_metadata(self, body: bytes, _: Any) -> bytes:
-        return encode_metadata_response(self._plane.metadata(decode_metadata_request(body)))
+    async def _get_model_metadata(self, call: Call) -> bytes:
+        return encode_metadata_response(self._plane.metadata(decode_metadata_request(call.message())))
 
-    async def _get_model_status(self, body: bytes, _: Any) -> bytes:
-        return encode_status_response(self._plane.status(decode_status_request(body)))
+    async def _get_model_status(self, call: Call) -> bytes:
+        return encode_status_response(self._plane.status(decode_status_request(call.message())))
 
-    async def _reload_config(self, body: bytes, _: Any) -> bytes:
+    async def _reload_config(self, call: Call) -> bytes:
         assert self._reload is not None
-        return encode_reload_reply(await self._reload(decode_reload_request(body)))
-
-
-def _size(array: NDArray[Any]) -> int:
-    # Strings are pointers to numpy; what they point at is as a rule longer.
-    return array.nbytes * (8 if array.dtype == object else 1)
-
-
-def guarded(call: Handler, *, max_bytes: int = MAX_REQUEST_BYTES) -> Handler:
-    """Send what a call raises as a gRPC status."""
-
-    async def answer(body: bytes, context: Any) -> bytes:
-        try:
-            if len(body) > max_bytes:  # gRPC measured it before it inflated it
-                raise ResourceExhausted(f"Received message larger than max ({len(body)} vs. {max_bytes})")
-            return await call(body, context)
-        except Exception as error:
-            await abort(context, error)
-            raise AssertionError("abort always raises") from error
-
-    return answer
-
-
-async def abort(context: Any, error: Exception) -> None:
-    """End a call with the status of an error; does not return.
-
-    What is no protobuf message is INTERNAL, as in every C++ server (grpcpp/impl/proto_utils.h).
-    """
-    if isinstance(error, ApiError):
-        failure = error
-    elif isinstance(error, DecodeError):
-        failure = Internal(f"the request is no such message: {error}")
-    else:  # the outermost place: logged once, answered as our fault
-        log.error("a gRPC request failed", exc_info=error)
-        failure = Internal(f"{type(error).__name__}: {error}")
-    await context.abort(_CODES[failure.code], cut(failure.message))
-
-
-def cut(message: str) -> str:
-    """Cut a message to what TensorFlow Serving sends at most."""
-    encoded = message.encode("utf-8", "replace")
-    if len(encoded) <= MAX_MESSAGE_BYTES:
-        return encoded.decode()
-    return (encoded[:MAX_MESSAGE_BYTES] + _CUT).decode("utf-8", "ignore")
+        return encode_reload_reply(await self._reload(decode_reload_request(call.message())))

@@ -7,10 +7,12 @@ import gc
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING
 
-from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, Unknown
+from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, FailedPrecondition, Unknown
 from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.config.models import ModelConfig
 
@@ -18,7 +20,7 @@ from .dataplane import DataPlane
 from .grpc_api import GrpcApi
 from .health import Health
 from .listeners import Listeners
-from .listening import bind, write_ports
+from .listening import GRACE_S, bind, write_ports
 from .loading import VersionLoader
 from .loop_thread import LoopThread
 from .manager import Manager, VersionEvent
@@ -30,14 +32,15 @@ from .runner import Runner
 from .settings import LoadSettings, ServerSettings
 from .settled import available_versions, failed_models, has_settled, have_versions_settled, say_failed
 from .version_labels import bound_versions, check_labels
+from .worker_rest import WorkerRestApi
+
+if TYPE_CHECKING:
+    from .worker_link import WorkerLink
 
 log = logging.getLogger(__name__)
 
 #: Makes a context, such as one that silences stderr.
 Importing = Callable[[], AbstractContextManager[None]]
-
-#: How long requests under way may take to finish once the server is asked to stop.
-GRACE_S = 30.0
 
 
 class StartCancelledError(BundleError):
@@ -50,10 +53,21 @@ class Server:
     Args:
         settings: What to serve, and how.
         listener: Called with every change of a version's state, quickly (see `Manager.listeners`).
+        link: To the other workers that share the ports; None where this server is alone.
+        path_socket: The bound UNIX socket that they share; None where there is none.
     """
 
-    def __init__(self, settings: ServerSettings, listener: Callable[[VersionEvent], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        listener: Callable[[VersionEvent], None] | None = None,
+        *,
+        link: WorkerLink | None = None,
+        path_socket: socket.socket | None = None,
+    ) -> None:
         self.settings = settings
+        self._is_shared = link is not None
+        self._path_socket = path_socket
         self.metrics = Metrics()
         listeners = [log_event, *([listener] if listener else [])]
         self._manager = Manager(VersionLoader(settings.loading, self.metrics), settings.loading, listeners)
@@ -78,22 +92,27 @@ class Server:
         )
         self._closing = contextlib.ExitStack()
         self._loop: LoopThread | None = None
+        self._grpc_socket: socket.socket | None = None
+        self._rest_socket: socket.socket | None = None
         self._listeners = Listeners(
             settings,
             grpc_api=GrpcApi(
                 self._plane,
-                reload=self._reloader.reload,
+                reload=link.reload if link else self._reloader.reload,
                 typed_replies=settings.typed_replies,
-                max_bytes=settings.max_request_bytes,
             ),
             health=Health(self._manager),
-            rest_api=RestApi(
+            rest_api=(partial(WorkerRestApi, show_all=link.metrics) if link else RestApi)(
                 self._plane,
                 timeout_s=settings.rest_timeout_s,
-                cors=settings.cors,
                 monitoring=settings.monitoring,
             ),
         )
+
+    @property
+    def workers(self) -> int:
+        """How many processes answer."""
+        return 1
 
     @property
     def grpc_port(self) -> int:
@@ -109,6 +128,18 @@ class Server:
         """Give the state of every model's versions."""
         return self._plane.models()
 
+    def configured(self) -> tuple[ModelConfig, ...]:
+        """List the models that are to be served now."""
+        return self._repository.models()
+
+    def apply(self, models: Iterable[ModelConfig]) -> None:
+        """Serve these models, and no others.
+
+        Raises:
+            ApiError: See `reload.Reloader.apply`.
+        """
+        self._reloader.apply(models)
+
     def start(self, cancelled: threading.Event | None = None, *, importing: Importing = contextlib.nullcontext) -> None:
         """Load the initial models, then listen.
 
@@ -120,32 +151,61 @@ class Server:
 
         Raises:
             PortUnavailableError: A port is in use; nothing was loaded.
+            BundleError: The ports file cannot be written.
             NotFound: The models directory has no model.
             Unknown: A configured model cannot be loaded; TensorFlow Serving's text.
             FailedPrecondition: A version label points at a version that is not AVAILABLE.
             StartCancelledError: `cancelled` was set.
         """
+        self.load(cancelled, importing=importing)
+        self.listen()
+
+    def load(
+        self,
+        cancelled: threading.Event | None = None,
+        *,
+        importing: Importing = contextlib.nullcontext,
+        is_lenient: bool = False,
+    ) -> None:
+        """Take the ports and load the initial models: the first half of `start`, with its arguments and errors.
+
+        Args:
+            cancelled: See `start`.
+            importing: See `start`.
+            is_lenient: Whether models and labels that cannot be served are logged and hold nobody up.
+        """
         try:
-            self._start(cancelled or threading.Event(), importing)
+            self._load(cancelled or threading.Event(), importing, is_lenient=is_lenient)
         except BaseException:
             self.stop(0.0)
             raise
 
-    def _start(self, cancelled: threading.Event, importing: Importing) -> None:
+    def listen(self) -> None:
+        """Answer requests: the second half of `start`, with its errors."""
+        try:
+            self._listen()
+        except BaseException:
+            self.stop(0.0)
+            raise
+
+    def _load(self, cancelled: threading.Event, importing: Importing, *, is_lenient: bool) -> None:
         settings = self.settings
         if settings.models_dir is not None:
             check_models_dir(settings.models_dir)
-        rest_socket = self._take_ports()
+        self._take_ports()
         freeze_tensorflow(importing)
         check_session_config(settings.loading)
         self._manager.start()
         self._repository.look_once()
         self._repository.start()
-        self._await_models(self._repository.models(), cancelled)
+        self._await_models(self._repository.models(), cancelled, is_lenient=is_lenient)
         self._manager.end_of_start()
+
+    def _listen(self) -> None:
+        settings = self.settings
         self._reloader.start()
         self._loop = LoopThread()
-        self._loop.run(self._listeners.open(rest_socket))
+        self._loop.run(self._listeners.open(self._grpc_socket, self._rest_socket, self._path_socket))
         if settings.ports_file is not None:
             write_ports(settings.ports_file, grpc=self.grpc_port, rest=self.rest_port)
 
@@ -168,36 +228,46 @@ class Server:
         if loop is not None:
             loop.stop()
 
-    def _take_ports(self) -> socket.socket | None:
-        """Bind the REST port, and see whether the gRPC port could be."""
+    def _take_ports(self) -> None:
+        """Bind the ports; who connects before the models are loaded is refused."""
         settings = self.settings
-        if settings.grpc_port:
-            bind(settings.host, settings.grpc_port, "port").close()
-        if settings.rest_port is None:
-            return None
-        rest_socket = bind(settings.host, settings.rest_port, "rest_api_port")
-        self._closing.callback(rest_socket.close)
-        return rest_socket
+        # gRPC's own option for it works as well.
+        is_shared = self._is_shared or bool(dict(settings.grpc_options).get("grpc.so_reuseport"))
+        if settings.grpc_port is not None:
+            self._grpc_socket = bind(settings.host, settings.grpc_port, "port", is_shared=is_shared)
+            self._closing.callback(self._grpc_socket.close)
+        if settings.rest_port is not None:
+            self._rest_socket = bind(settings.host, settings.rest_port, "rest_api_port", is_shared=self._is_shared)
+            self._closing.callback(self._rest_socket.close)
 
-    def _await_models(self, models: tuple[ModelConfig, ...], cancelled: threading.Event) -> None:
-        is_lenient = self.settings.models_dir is not None
+    def _await_models(self, models: tuple[ModelConfig, ...], cancelled: threading.Event, *, is_lenient: bool) -> None:
+        is_folder = self.settings.models_dir is not None
         self._manager.wait(
-            lambda: all(self._has_settled(model, is_lenient=is_lenient) for model in models), cancelled=cancelled
+            lambda: all(self._has_settled(model, is_lenient=is_lenient or is_folder) for model in models),
+            cancelled=cancelled,
         )
         if cancelled.is_set():
             raise StartCancelledError("stopped before the models were loaded")
         failed = failed_models(self._manager, models)
         # A models directory is served as far as it can be; a configured model must be there.
-        if failed and (not is_lenient or len(failed) == len(models)):
+        if failed and not is_lenient and (not is_folder or len(failed) == len(models)):
             raise Unknown(say_failed(failed, "servable"))
         for model in models:
-            check_labels(
-                model,
-                now={},
-                versions=available_versions(self._manager, model.name),
-                allow_unavailable=self.settings.unavailable_labels,
-            )
+            try:
+                self._check_labels(model)
+            except FailedPrecondition as error:
+                if not is_lenient:
+                    raise
+                log.error("%s", error.message)
             self._manager.set_labels(model.name, model.labels)
+
+    def _check_labels(self, model: ModelConfig) -> None:
+        check_labels(
+            model,
+            now={},
+            versions=available_versions(self._manager, model.name),
+            allow_unavailable=self.settings.unavailable_labels,
+        )
 
     def _has_settled(self, model: ModelConfig, *, is_lenient: bool) -> bool:
         if has_settled(self._manager, model.name):

@@ -1,28 +1,32 @@
-"""The two listeners: a gRPC server and uvicorn, on one event loop."""
+"""The two listeners: our gRPC server and uvicorn, on one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import uvicorn
 
+from . import grpc_layers
 from .access_log import AccessLog
 from .api_key import ApiKeys
-from .grpc_api import GrpcApi, server_options
-from .grpc_interceptors import KeyInterceptor, LogInterceptor
+from .grpc_api import GrpcApi
+from .grpc_methods import find_in
+from .grpc_options import read_options
+from .grpc_server import GrpcServer
 from .health import Health
 from .health_service import HealthService
-from .listening import BACKLOG, PortUnavailableError, allow_many_connections, target
+from .listening import BACKLOG, PortUnavailableError, allow_many_connections, bind_path, release_path
 from .rest_api import RestApi
-from .rest_layers import App, with_bound, with_health, with_keys, with_log
+from .rest_layers import App, with_bound, with_cors, with_health, with_keys, with_log
 from .rest_protocol import RestProtocol
 from .settings import ServerSettings
-from .tls import grpc_credentials, ssl_context
+from .tls import grpc_context, ssl_context
 
 log = logging.getLogger(__name__)
 
@@ -59,26 +63,34 @@ class Listeners:
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._log = AccessLog(sys.stdout) if settings.access_log else None
         # Made now, so that a bad certificate is reported before models are loaded.
-        self._grpc_credentials = grpc_credentials(settings.ssl) if settings.ssl else None
+        self._grpc_tls = grpc_context(settings.ssl) if settings.ssl else None
         self._rest_tls = ssl_context(settings.rest_ssl) if settings.rest_ssl else None
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: GrpcServer | None = None
+        self._socket_file: os.stat_result | None = None
         self._rest: uvicorn.Server | None = None
         self._rest_task: asyncio.Task[None] | None = None
 
-    async def open(self, rest_socket: socket.socket | None) -> None:
-        """Listen on every port of the settings, gRPC before REST.
+    async def open(
+        self,
+        grpc_socket: socket.socket | None,
+        rest_socket: socket.socket | None,
+        path_socket: socket.socket | None = None,
+    ) -> None:
+        """Listen, gRPC before REST.
 
         Args:
-            rest_socket: Bound, not yet listening; None where REST is off.
+            grpc_socket: Bound, not yet listening; None where there is no port for gRPC.
+            rest_socket: The same for REST.
+            path_socket: The same for the UNIX socket where it is shared; None = it is made where the settings name one.
 
         Raises:
-            PortUnavailableError: The gRPC port was taken in the meantime, or the UNIX socket cannot be made.
+            PortUnavailableError: The UNIX socket cannot be made.
         """
         allow_many_connections()
         if self._log is not None:
             self._log.start()
-        if self._settings.grpc_port is not None or self._settings.grpc_socket_path:
-            await self._open_grpc()
+        if grpc_socket is not None or self._settings.grpc_socket_path:
+            await self._open_grpc(grpc_socket, path_socket)
         if rest_socket is not None:
             await self._open_rest(rest_socket)
 
@@ -88,30 +100,35 @@ class Listeners:
         self._health.stop()
         closing = []
         if self._grpc is not None:
-            closing.append(self._grpc.stop(grace_s))
+            closing.append(self._grpc.close(grace_s))
         if self._rest is not None and self._rest_task is not None:
             closing.append(_close_rest(self._rest, self._rest_task, grace_s))
         await asyncio.gather(*closing)
+        if self._socket_file is not None:
+            release_path(self._settings.grpc_socket_path, self._socket_file)
         if self._log is not None:
             await asyncio.to_thread(self._log.stop)
 
-    async def _open_grpc(self) -> None:
+    async def _open_grpc(self, grpc_socket: socket.socket | None, path_socket: socket.socket | None) -> None:
         settings = self._settings
-        options = server_options(settings.grpc_options, max_bytes=settings.max_request_bytes)
-        interceptors: list[grpc.aio.ServerInterceptor] = []
-        if self._log is not None:
-            interceptors.append(LogInterceptor(self._log))
-        if self._keys is not None:
-            interceptors.append(KeyInterceptor(self._keys))
-        self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
-        self._grpc.add_generic_rpc_handlers(self._grpc_api.handlers())
+        methods = self._grpc_api.methods()
         if settings.health_service:
-            self._grpc.add_generic_rpc_handlers((HealthService(self._health).handlers(),))
-        if settings.grpc_port is not None:
-            self.grpc_port = self._add(target(settings.host, settings.grpc_port), "port")
+            methods |= HealthService(self._health).methods()
+        find = find_in(methods)
+        if self._keys is not None:
+            find = grpc_layers.with_keys(find, self._keys)
+        if self._log is not None:
+            find = grpc_layers.with_log(find, self._log)
+        limits = read_options(settings.grpc_options, settings.max_request_bytes)
+        self._grpc = GrpcServer(find, limits, backlog=BACKLOG)
+        if grpc_socket is not None:
+            await self._grpc.listen(grpc_socket, self._grpc_tls)
+            self.grpc_port = grpc_socket.getsockname()[1]
         if settings.grpc_socket_path:
-            self._add(f"unix:{settings.grpc_socket_path}", "grpc_socket_path")
-        await self._grpc.start()
+            if path_socket is None:
+                path_socket = bind_path(settings.grpc_socket_path, "grpc_socket_path")
+                self._socket_file = Path(settings.grpc_socket_path).stat()
+            await self._grpc.listen(path_socket, self._grpc_tls)
 
     async def _open_rest(self, rest_socket: socket.socket) -> None:
         config = uvicorn.Config(
@@ -144,16 +161,9 @@ class Listeners:
         if self._keys is not None:
             app = with_keys(app, self._keys)
         app = with_health(app, self._health)
+        if self._settings.cors:
+            app = with_cors(app, asks_for_key=self._keys is not None)
         return app if self._log is None else with_log(app, self._log)
-
-    def _add(self, address: str, flag: str) -> int:
-        assert self._grpc is not None
-        try:
-            if self._grpc_credentials is not None:
-                return int(self._grpc.add_secure_port(address, self._grpc_credentials))
-            return int(self._grpc.add_insecure_port(address))
-        except RuntimeError as error:
-            raise PortUnavailableError(f"cannot listen on {address}: {error}; choose another with --{flag}") from error
 
 
 async def _close_rest(server: uvicorn.Server, task: asyncio.Task[None], grace_s: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfbundle_serving.apis.errors import ApiError
+from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
 from .logged_requests import run_logged
 from .metrics import Metrics
@@ -48,7 +49,8 @@ class VersionLoader:
             raise
         self._metrics.load_attempts.add(str(folder), "success")
         self._metrics.load_latency.add(str(folder), amount=round((time.monotonic() - begun) * 1e6))
-        if self._settings.warm_up:
+        # What has no such file is not counted as warmed up, either.
+        if self._settings.warm_up and (folder / WARMUP_REQUESTS).exists():
             self._warm_up(model, version, folder, servable)
         return servable
 
@@ -65,6 +67,5 @@ class VersionLoader:
             raise
         finally:
             self._metrics.warmup_latency.observe((time.monotonic() - begun) * 1e6, str(folder), status)
-        if count:
-            self._metrics.warmup_records.add(str(folder), status, amount=count)
-            log.info("%s version %d: %d warm-up requests in %.1f s", model, version, count, time.monotonic() - begun)
+        self._metrics.warmup_records.add(str(folder), status, amount=count)
+        log.info("%s version %d: %d warm-up requests in %.1f s", model, version, count, time.monotonic() - begun)

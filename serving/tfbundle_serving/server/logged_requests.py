@@ -1,5 +1,7 @@
 """Recorded requests of every kind, run against a version that nobody else sees yet.
 
+Where --enable_batching joins requests, they run in the shapes that batches have, so that those are warm.
+
 Source: tensorflow_serving/servables/tensorflow/saved_model_warmup.cc.
 """
 
@@ -13,6 +15,7 @@ from tfbundle_serving.apis.input_proto import ExamplesRequest
 from tfbundle_serving.apis.multi_inference import MultiInferenceRequest
 from tfbundle_serving.apis.predict import PredictRequest
 
+from .batching_run import Run, run_alone
 from .classify_regress import INPUTS, ExamplesMethod, ExamplesRun, plan, plan_tasks
 from .predict_plan import check_inputs, choose_outputs, find_signature
 
@@ -41,13 +44,13 @@ def run_logged(servable: Servable, logged: LoggedRequest) -> None:
         name = logged.model_spec.signature_key if logged.model_spec else ""
         signature = find_signature(servable.signatures, name)
         check_inputs(signature, logged.inputs.keys())
-        servable.run(name, logged.inputs, choose_outputs(signature, logged.output_filter))
+        run_alone(servable, Run(name, logged.inputs, choose_outputs(signature, logged.output_filter)))
         return
     runs = list(_plan(servable, logged))
     request = logged.request if isinstance(logged, LoggedExamples) else logged
     examples = request.input.to_array()
     for run in runs:
-        run.method.read(servable.run(run.signature, {INPUTS: examples}, run.outputs), len(examples))
+        run.method.read(run_alone(servable, Run(run.signature, {INPUTS: examples}, run.outputs)), len(examples))
 
 
 def _plan(servable: Servable, logged: LoggedExamples | MultiInferenceRequest) -> Iterator[ExamplesRun[Any]]:

@@ -113,6 +113,32 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+class UnknownModels:
+    """Names under which there is no model, and which are counted under all the same: as many as somebody mistypes.
+
+    TensorFlow Serving counts under every name that is asked for, and so grows with whoever invents them.
+
+    Args:
+        most: Names that are kept.
+        longest: Characters of a name that is kept.
+    """
+
+    def __init__(self, most: int = 1000, longest: int = 200) -> None:
+        self._most = most
+        self._longest = longest
+        self._names: set[str] = set()
+
+    def admit(self, name: str) -> str:
+        """Give the name back, or "" where it is too long or one too many; what is not Unicode in it becomes "?"."""
+        name = name.encode("utf-8", "replace").decode()
+        if name in self._names:
+            return name
+        if len(name) > self._longest or len(self._names) >= self._most:
+            return ""
+        self._names.add(name)
+        return name
+
+
 class Metrics:
     """Everything that the server counts.
 
@@ -134,6 +160,7 @@ class Metrics:
         graph_run_time: Their time together, in microseconds.
         load_attempts: Attempts to load a version folder.
         load_latency: Time that successful ones took.
+        unknown_models: Which invented names of models may stand in a label.
     """
 
     def __init__(self) -> None:
@@ -156,6 +183,7 @@ class Metrics:
         self.graph_run_time = Counter(":tensorflow:core:graph_run_time_usecs")
         self.load_attempts = Counter(f"{saved_model}load_attempt_count", "model_path", "status")
         self.load_latency = Counter(f"{saved_model}load_latency", "model_path")
+        self.unknown_models = UnknownModels()
         metrics: tuple[Counter | Histogram, ...] = (
             *(self.requests, self.request_latency, self.runtime_latency, self.example_counts, self.examples),
             *(self.warmup_latency, self.warmup_records, self.queuing_latency, self.batch_runs, self.padding_size),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from .lifecycle import Server, StartCancelledError
+from .output import silent_stderr
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,28 +36,6 @@ def serve(server: Server, on_started: Callable[[Server], None]) -> None:
             asked.wait()
         finally:
             server.stop()
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Keep C++ libraries from writing to stderr; what they wrote is shown if the block fails.
-
-    TensorFlow's import greets with lines on processor features that no log level suppresses, because they come before
-    its logging is set up.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @contextmanager

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import NotFound
-from tfbundle_serving.apis.version_folder import list_versions
+from tfbundle_serving.apis.version_folder import find_versions, list_versions
 from tfbundle_serving.config.models import ModelConfig
+from tfbundle_serving.config.version_policy import Specific
 
 from .folder_stamp import folder_stamp
 from .manager import Manager
 
 log = logging.getLogger(__name__)
+
+#: How TensorFlow's file systems spell the local one.
+_FILE_SCHEME = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,14 @@ class Sighting:
 
 
 def look(model: ModelConfig) -> Sighting:
-    """Look at a model's base path."""
+    """Look at a model's base path, a path or a file:// URI."""
     try:
-        found = list_versions(model.base_path)
+        found = find_versions(model.base_path.removeprefix(_FILE_SCHEME))
     except OSError as error:
         return Sighting(
-            None, f"Could not find base path {model.base_path} for servable {model.name}: {error.strerror or error}"
+            None,
+            f"Could not find base path {model.base_path} for servable {model.name} with error NOT_FOUND: "
+            f"{error.strerror or error}",
         )
     if not found:
         return Sighting(
@@ -50,8 +56,25 @@ def look(model: ModelConfig) -> Sighting:
             f"No versions of servable {model.name} found under base path {model.base_path}. "
             "Did you forget to name your leaf directory as a number (eg. '/1/')?",
         )
-    chosen = model.policy.choose(found)
-    return Sighting({version: found[version] for version in chosen})
+    chosen = {version: found[version] for version in model.policy.choose(found)}
+    return Sighting({version: paths[-1] for version, paths in chosen.items()}, _doubts(model, chosen))
+
+
+def _doubts(model: ModelConfig, chosen: Mapping[int, Sequence[Path]]) -> str:
+    """Say what may not be meant: versions that are asked for and not there, and numbers that several names mean."""
+    said = [
+        f"Version {version} of servable {model.name}, which was requested to be served as a 'specific' version in the "
+        f"servable's version policy, was not found under base path {model.base_path}"
+        for version in (model.policy.versions if isinstance(model.policy, Specific) else ())
+        if version not in chosen
+    ]
+    said += [
+        f"Under base path {model.base_path} {' and '.join(path.name for path in paths)} all mean version {version} of "
+        f"servable {model.name}; {paths[-1].name} is served"
+        for version, paths in chosen.items()
+        if len(paths) > 1
+    ]
+    return "; ".join(said)
 
 
 def list_models(folder: Path) -> tuple[ModelConfig, ...]:

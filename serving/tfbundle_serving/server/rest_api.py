@@ -26,7 +26,8 @@ from tfbundle_serving.config.monitoring import MonitoringConfig
 
 from .dataplane import DataPlane
 from .rest_body import DisconnectedError, collect, inflate
-from .rest_routes import Action, BadVersion, match
+from .rest_protocol import page, target
+from .rest_routes import Action, BadVersion, bare_path, is_uri, match
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,8 @@ _EXAMPLES_COST = 8
 _JSON = (b"content-type", b"application/json")
 _HTML = (b"content-type", b"text/html")
 _TEXT = (b"content-type", b"text/plain")
-_CORS = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
-)
 #: What libevent lets through; everything else it answers itself.
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_HTML_TITLES = {404: "Not Found", 417: "Expectation Failed", 501: "Not Implemented"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,6 @@ class RestApi:
     Args:
         plane: Answers.
         timeout_s: Time limit of a model run; None means none.
-        cors: Whether any web page may call.
         monitoring: Whether and where metrics are shown.
     """
 
@@ -79,12 +73,10 @@ class RestApi:
         plane: DataPlane,
         *,
         timeout_s: float | None = 30.0,
-        cors: bool = False,
         monitoring: MonitoringConfig | None = None,
     ) -> None:
         self._plane = plane
         self._timeout_s = timeout_s
-        self._cors = cors
         self._monitoring = monitoring or MonitoringConfig()
         self._actions: dict[Action, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
             Action.PREDICT: self._predict,
@@ -108,24 +100,25 @@ class RestApi:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
-        method, path = scope["method"], _path(scope)
+        method = scope["method"]
         if method not in _METHODS:
             return _page(501)
         headers = dict(scope["headers"])
         if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
             return _page(417)
-        if self._monitoring.enable and scope["raw_path"].decode("latin-1") == self._monitoring.path:
+        wire = target(scope)
+        if not is_uri(wire):
+            return _page(400)
+        path = wire.decode("ascii")
+        if self._monitoring.enable and bare_path(path) == self._monitoring.path:
             return self._metrics(path)
         if path[:4].lower() != "/v1/":
             return _page(404)
         if method == "OPTIONS":
             origin = headers.get(b"origin", b"")
             is_web = b"http://" in origin or b"https://" in origin
-            return self._with_cors(Reply(200 if is_web else 400, b"", ()))
-        return self._with_cors(await self._answer_api(method, path, headers, receive))
-
-    def _with_cors(self, reply: Reply) -> Reply:
-        return Reply(reply.status, reply.body, (*reply.headers, *_CORS)) if self._cors else reply
+            return Reply(200 if is_web else 400, b"", ())
+        return await self._answer_api(method, path, headers, receive)
 
     async def _answer_api(self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         begun = time.perf_counter()
@@ -149,11 +142,13 @@ class RestApi:
             log.exception("%s %s failed", method, path)
             status = Internal("").status_name
             reply = Reply(Internal.http_status, json_reply.write_error(f"{type(error).__name__}: {error}"))
-        model = self._plane.known_name(route.spec.name) if route else ""
-        self._plane.metrics.requests.add(model, status)
+        metrics = self._plane.metrics
+        model = route.spec.name if route else ""
+        model = self._plane.known_name(model) or metrics.unknown_models.admit(model)
+        metrics.requests.add(model, status)
         if status == "OK":
             api = route.action.value if route and method == "POST" else ""
-            self._plane.metrics.request_latency.observe((time.perf_counter() - begun) * 1e6, model, api, "REST")
+            metrics.request_latency.observe((time.perf_counter() - begun) * 1e6, model, api, "REST")
         return reply
 
     async def _status(self, spec: ModelSpec, _: bytes) -> bytes:
@@ -170,7 +165,7 @@ class RestApi:
     async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         """Answer a predict request; the order of the checks is TensorFlow Serving's."""
         size = len(body)
-        document = await self._work(size, json_document.parse, body)
+        document, only_numbers = await self._work(size, _read_document, body)
         name = json_request.signature_name(document)
         wanted = ModelSpec(spec.name, spec.version, spec.label, name)
         with self._plane.hold(wanted) as live:
@@ -179,7 +174,8 @@ class RestApi:
                 raise InvalidArgument(
                     f'Serving signature name: "{wanted.signature_key}" not found in signature def', model=spec.name
                 )
-            inputs, is_rows = await self._work(size, json_request.read_inputs, document, signature, name)
+            read_inputs = partial(json_request.read_inputs, only_numbers=only_numbers)
+            inputs, is_rows = await self._work(size, read_inputs, document, signature, name)
             response = await self._plane.predict_on(live, wanted, inputs, (), self._timeout_s)
         outputs = response.outputs
         # A number takes some eight characters in JSON.
@@ -197,7 +193,8 @@ class RestApi:
 
     async def _read_examples(self, spec: ModelSpec, body: bytes) -> ExamplesRequest:
         """Read a classify or regress request; unlike a predict request's, its whole body is judged before its model."""
-        document = await self._work(len(body), json_document.parse, body)
+        # Each feature is put into a map, so that of two with one name the last stays.
+        document = await self._work(len(body), json_document.parse, body, last_wins_inside=True)
         name = json_request.signature_name(document)
         examples = await self._work(_EXAMPLES_COST * len(body), json_examples.read_examples, document)
         return ExamplesRequest(ModelSpec(spec.name, spec.version, spec.label, name), examples)
@@ -214,15 +211,9 @@ class RestApi:
         return Reply(200, self._plane.metrics.show(), (_TEXT,))
 
 
-def _path(scope: Scope) -> str:
-    """Give path and query as they stand on the wire: TensorFlow Serving matches both together, undecoded."""
-    query = scope["query_string"]
-    raw = scope["raw_path"] + (b"?" + query if query else b"")
-    return str(raw, "utf-8", "surrogateescape")
+def _read_document(body: bytes) -> tuple[dict[str, Any], bool]:
+    return json_document.parse(body), json_document.only_numbers(body)
 
 
 def _page(status: int) -> Reply:
-    """Write the kind of page with which libevent answers what it does not pass on."""
-    title = _HTML_TITLES[status]
-    body = f"<HTML><HEAD>\n<TITLE>{status} {title}</TITLE>\n</HEAD><BODY>\n<H1>{title}</H1>\n</BODY></HTML>\n"
-    return Reply(status, body.encode(), (_HTML, (b"connection", b"close")))
+    return Reply(status, page(status), (_HTML, (b"connection", b"close")))

@@ -1,4 +1,5 @@
-"""What stands before the REST API: the access log, the health pages, the API keys and the bound of bodies.
+"""What stands before the REST API: the access log, what web pages may do, the health pages, the API keys and the bound
+of bodies.
 
 Each is an ASGI application around another, and there only where it has something to do.
 """
@@ -19,6 +20,7 @@ from . import access_log
 from .access_log import Access, AccessLog
 from .api_key import REFUSAL, ApiKeys
 from .health import Health
+from .rest_protocol import target
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -55,6 +57,32 @@ def with_health(app: App, health: Health) -> App:
             shown["models"] = {name: each.name for name, each in health.models().items()}
         body = json_reply.write_json(shown) if scope["method"] == "GET" else b""
         await reply(send, 200 if status is ServingStatus.SERVING else 503, body)
+
+    return answer
+
+
+def with_cors(app: App, *, asks_for_key: bool) -> App:
+    """Let any web page read what is answered below /v1/, errors and refusals too.
+
+    Args:
+        app: Answers.
+        asks_for_key: Whether pages have to send a key, which they may only if they are told so.
+    """
+    allowed = b"Content-Type, Authorization, X-API-Key" if asks_for_key else b"Content-Type"
+    headers = (
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", b"POST, GET"),
+        (b"access-control-allow-headers", allowed),
+    )
+
+    async def answer(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *headers]}
+            await send(message)
+
+        is_api = target(scope)[:4].lower() == b"/v1/"
+        await app(scope, receive, send_with_headers if is_api else send)
 
     return answer
 
@@ -131,12 +159,10 @@ def with_log(app: App, log: AccessLog) -> App:
         try:
             await app(scope, counted_receive, counted_send)
         finally:
-            query = scope["query_string"]
-            target = scope["raw_path"] + (b"?" + query if query else b"")
             log.add(
                 Access(
                     protocol="rest",
-                    method=f"{scope['method']} {target.decode('latin-1')}",
+                    method=f"{scope['method']} {target(scope).decode('latin-1')}",
                     subject=subject,
                     code=status,
                     seconds=time.perf_counter() - begun,

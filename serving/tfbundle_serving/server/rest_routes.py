@@ -7,7 +7,8 @@ The query string belongs to the path and nothing is decoded before the match, so
 named `m?x=1`. Case does not count in the match but does in what follows it: `:PREDICT` is malformed and `/METADATA`
 gives the status.
 
-Source: tensorflow_serving/model_servers/http_rest_api_util.cc, http_rest_api_handler.cc.
+Source: tensorflow_serving/model_servers/http_rest_api_util.cc, http_rest_api_handler.cc; what a URI is, libevent's
+evhttp_uri_parse, as tensorflow_serving/util/net_http/server/internal/evhttp_request.cc calls it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ from tfbundle_serving.apis.model_spec import ModelSpec
 _PLACE = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_PLACE}:(?P<verb>classify|regress|predict)", re.IGNORECASE)
 _LOOK = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_PLACE}(?:/(?P<verb>metadata))?", re.IGNORECASE)
+
+
+def _text(characters: bytes) -> bytes:
+    return rb"[%b]*(?:%%[0-9A-Fa-f]{2}[%b]*)*" % (characters, characters)
+
+
+_IN_PATH = rb"A-Za-z0-9\-._~!$&'()*+,;=:@/"
+#: Path, query and fragment as RFC 3986 has them.
+_URI = re.compile(rb"%b(?:\?%b)?(?:#%b)?" % (_text(_IN_PATH), _text(_IN_PATH + b"?"), _text(_IN_PATH + b"?")))
 
 #: version numbers are int64.
 _MAX_VERSION = (1 << 63) - 1
@@ -51,6 +61,16 @@ class Route:
 
 class BadVersion(InvalidArgument):
     """The version in the path is no int64; TensorFlow Serving answers 400 with an empty body."""
+
+
+def is_uri(target: bytes) -> bool:
+    """Whether a request's target is one that libevent can parse; TensorFlow Serving answers others with its page."""
+    return _URI.fullmatch(target) is not None
+
+
+def bare_path(target: str) -> str:
+    """Give a target's path, without query and fragment."""
+    return target.partition("#")[0].partition("?")[0]
 
 
 def match(method: str, path: str) -> Route:

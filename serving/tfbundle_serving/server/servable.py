@@ -10,6 +10,7 @@ Source: tensorflow_serving/servables/tensorflow/predict_util.cc, saved_model_bun
 from __future__ import annotations
 
 import gc
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from tfbundle_serving.apis.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    Unimplemented,
     Unknown,
 )
 from tfbundle_serving.apis.predict import Arrays
@@ -41,8 +43,14 @@ from tfbundle_serving.apis.tensor_proto import decode_tensor
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
 from .batching_rules import choose_rules
+from .servable_ops import missing_operation, register_operation
 from .servable_session import session_config
 from .settings import LoadSettings
+
+#: What the exports of TensorFlow before 1.0 have instead of a saved_model.pb.
+_SESSION_BUNDLE = "export.meta"
+#: What Python puts before the C++ status when a graph that it built fails, as the restore and init operations may.
+_WHERE_IN_PYTHON = re.compile(r"\AGraph execution error:\n.*?\nNode: '[^']*'\n", re.DOTALL)
 
 
 def _run_options(**values: int) -> Any:
@@ -51,10 +59,17 @@ def _run_options(**values: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Tensors:
-    """The tensors in the graph of one signature, by alias."""
+    """The tensors in the graph of one signature, by alias.
+
+    Attributes:
+        feeds: Inputs.
+        fetches: Outputs.
+        quantized: The outputs of quantized dtypes, with what TensorFlow drops of those: their numpy form.
+    """
 
     feeds: Mapping[str, Any]
     fetches: Mapping[str, Any]
+    quantized: Mapping[str, np.dtype[Any]]
 
 
 class Servable:
@@ -70,7 +85,9 @@ class Servable:
         batching: How its requests may be joined; None = not at all.
 
     Raises:
-        NotFound: There is no saved_model.pb, or no meta graph with these tags in it.
+        NotFound: There is no saved_model.pb, or no meta graph with these tags in it, or it needs an operation of a
+            package that is not installed.
+        Unimplemented: It is an export of TensorFlow before 1.0.
         DataLoss: saved_model.pb is no SavedModel.
         InvalidArgument: Its batching_params.pbtxt is not what it should be.
         ApiError: TensorFlow cannot load it, by its status.
@@ -107,7 +124,10 @@ class Servable:
             feeds |= self._defaults(signature_name, tensors, inputs)
         fetches = [tensors.fetches[alias] for alias in outputs]
         results = self._run(feeds, fetches, timeout_s)
-        return {alias: _as_array(result) for alias, result in zip(outputs, results, strict=True)}
+        arrays = {alias: _as_array(result) for alias, result in zip(outputs, results, strict=True)}
+        for alias in tensors.quantized.keys() & arrays.keys():
+            arrays[alias] = arrays[alias].view(tensors.quantized[alias])
+        return arrays
 
     def close(self) -> None:
         """Give the memory back; no run may be under way."""
@@ -148,6 +168,7 @@ class Servable:
         tensors = _Tensors(
             {alias: self._tensor(spec.tensor_name) for alias, spec in signature.inputs.items()},
             {alias: self._tensor(spec.tensor_name) for alias, spec in signature.outputs.items()},
+            {alias: spec.dtype.to_numpy() for alias, spec in signature.outputs.items() if spec.dtype.storage},
         )
         self._tensors[signature_name] = tensors
         return tensors
@@ -175,6 +196,8 @@ def _as_array(result: Any) -> NDArray[Any]:
 def _read_signatures(folder: Path, tags: frozenset[str]) -> dict[str, Signature]:
     path = folder / SAVED_MODEL
     if not path.is_file():
+        if (folder / _SESSION_BUNDLE).exists():
+            raise Unimplemented("Session Bundle is deprecated and removed.")
         raise NotFound(
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
             f"`saved_model.pb`)\nSpecified file path: {folder}"
@@ -188,12 +211,25 @@ def _read_signatures(folder: Path, tags: frozenset[str]) -> dict[str, Signature]
             return graph.signatures
     there = "; ".join("{ " + " ".join(sorted(graph.tags)) + " }" for graph in graphs)
     raise NotFound(
-        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tags))} }}. "
-        f"The SavedModel at {folder} has {there}"
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tags))} }}. To inspect available "
+        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`. "
+        f"(The one at {folder} has {there})"
     )
 
 
-def _load(folder: Path, settings: LoadSettings) -> tuple[Any, Any]:
+def _load(folder: Path, settings: LoadSettings, registered: frozenset[str] = frozenset()) -> tuple[Any, Any]:
+    try:
+        return _load_once(folder, settings)
+    except ApiError as error:
+        operation = missing_operation(error.message)
+        if not operation or operation in registered:
+            raise
+    register_operation(operation)
+    # TensorFlow names one operation at a time, and a model may need those of two packages.
+    return _load(folder, settings, registered | {operation})
+
+
+def _load_once(folder: Path, settings: LoadSettings) -> tuple[Any, Any]:
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=session_config(settings))
     try:
@@ -211,4 +247,5 @@ def _load(folder: Path, settings: LoadSettings) -> tuple[Any, Any]:
 
 def to_api_error(error: tf.errors.OpError) -> ApiError:
     """Turn TensorFlow's exception into ours, with the text that its C++ status has."""
-    return BY_CODE.get(error.error_code, Internal)(error.message)
+    text = _WHERE_IN_PYTHON.sub("", error.message).partition("\n\nOriginal stack trace for ")[0]
+    return BY_CODE.get(error.error_code, Internal)(text)

@@ -1,4 +1,4 @@
-"""The ConfigProto of a version's session, from a text file and from flags; flags win.
+"""The ConfigProto of a version's session, from the text in a file and from flags; flags win.
 
 Source: tensorflow_serving/model_servers/server.cc (BuildAndStart).
 """
@@ -24,7 +24,7 @@ def session_config(settings: LoadSettings) -> Any:
     try:
         config = text_format.Parse(settings.session_config, config_pb2.ConfigProto())
     except text_format.ParseError as error:
-        raise InvalidArgument(f"--tensorflow_session_config_file holds no ConfigProto: {error}") from error
+        raise InvalidArgument(f"the sessions' configuration is no ConfigProto: {error}") from error
     within = settings.intra_op_parallelism or settings.session_parallelism
     between = settings.inter_op_parallelism or settings.session_parallelism
     if within:

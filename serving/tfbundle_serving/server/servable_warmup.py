@@ -44,20 +44,18 @@ def replay(folder: Path, answer: Callable[[LoggedRequest], object], *, iteration
     """Run a version folder's warm-up requests.
 
     Args:
-        folder: The version folder.
+        folder: The version folder; it has such a file.
         answer: Runs one request; its answer is dropped.
         iterations: How often each is run.
 
     Returns:
-        How many records there were; 0 where there is no file.
+        How many records there were.
 
     Raises:
         DataLoss: The file is no TFRecord file.
         ApiError: A record cannot be read or run, or there are too many; the version must not be served.
     """
     path = folder / WARMUP_REQUESTS
-    if not path.exists():
-        return 0
     count = 0
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tfbundle_serving.apis.errors import InvalidArgument, NotFound
 from tfbundle_serving.config.batching import BatchingSettings, read_batching
 from tfbundle_serving.config.models import ModelConfig, check_models, read_models
 from tfbundle_serving.config.monitoring import MonitoringConfig, read_monitoring
+from tfbundle_serving.config.platform import PlatformConfig, read_platform
 from tfbundle_serving.config.ssl_config import SslConfig, read_ssl
 
 from .api_key import read_api_keys
@@ -167,8 +168,6 @@ def settings_from_flags(flags: Parsed) -> ServerSettings:
         InvalidArgument: Flags contradict each other, none says what to serve, or a file is not what it should be.
         NotFound: A file or the models directory is missing.
     """
-    if flags["prefer_tflite_model"]:
-        raise InvalidArgument("--prefer_tflite_model is not supported: TensorFlow Lite models are not served")
     if flags.values.get("use_alts_credentials") and flags["ssl_config_file"]:
         raise InvalidArgument("give --use_alts_credentials or --ssl_config_file, not both")
     if flags["mixed_precision"] not in ("", BFLOAT16):
@@ -215,15 +214,20 @@ def _ssl(path: str) -> SslConfig | None:
 
 
 def _loading(flags: Parsed) -> LoadSettings:
-    return LoadSettings(
-        tags=frozenset(tag for tag in flags["saved_model_tags"].split(",") if tag),
-        warm_up=flags["enable_model_warmup"],
-        warm_up_iterations=max(flags["num_request_iterations_for_warmup"], 1),
+    common = LoadSettings(
         max_retries=max(flags["max_num_load_retries"], 0),
         retry_interval_s=max(flags["load_retry_interval_micros"], 0) / 1e6,
         load_threads=max(flags["num_load_threads"], 1),
         unload_threads=max(flags["num_unload_threads"], 0) or os.cpu_count() or 1,
         unload_first=flags["unload_before_load"],
+    )
+    if flags["platform_config_file"]:
+        return _by_platform(common, read_platform(Path(flags["platform_config_file"])), flags["enable_batching"])
+    return replace(
+        common,
+        tags=frozenset(tag for tag in flags["saved_model_tags"].split(",") if tag),
+        warm_up=flags["enable_model_warmup"],
+        warm_up_iterations=max(flags["num_request_iterations_for_warmup"], 1),
         batching=_batching(flags),
         session_config=_read_text_file(flags["tensorflow_session_config_file"]),
         gpu_memory_fraction=flags["per_process_gpu_memory_fraction"],
@@ -231,6 +235,22 @@ def _loading(flags: Parsed) -> LoadSettings:
         session_parallelism=flags["tensorflow_session_parallelism"],
         intra_op_parallelism=flags["tensorflow_intra_op_parallelism"],
         inter_op_parallelism=flags["tensorflow_inter_op_parallelism"],
+    )
+
+
+def _by_platform(common: LoadSettings, given: PlatformConfig, enable_batching: bool | None) -> LoadSettings:
+    """Say how versions are loaded where a file says it; what it leaves out is at its default, whatever flags say."""
+    # Joining what metadata.json allows is this server's own, so its flag alone turns that off.
+    enabled = True if given.batching else (False if enable_batching is False else None)
+    return replace(
+        common,
+        tags=given.tags or common.tags,
+        warm_up=given.warm_up,
+        warm_up_iterations=given.warm_up_iterations,
+        batching=BatchingSettings(
+            enabled=enabled, parameters=given.batching, per_model=given.per_model_batching and enabled is True
+        ),
+        session_config=given.session_config,
     )
 
 

@@ -9,29 +9,26 @@ import os
 import ssl
 import tempfile
 
-import grpc
-
 from tfbundle_serving.apis.errors import InvalidArgument
 from tfbundle_serving.config.ssl_config import SslConfig
 
+#: The one protocol that gRPC is spoken over.
+HTTP2 = "h2"
 
-def grpc_credentials(config: SslConfig) -> grpc.ServerCredentials:
-    """Make the credentials of the gRPC listeners.
+
+def grpc_context(config: SslConfig) -> ssl.SSLContext:
+    """Make the context of the gRPC listeners.
 
     Raises:
         InvalidArgument: Key and certificate are no PEM, or not a pair.
     """
-    # gRPC itself takes anything and then fails every handshake without a word.
-    ssl_context(config)
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
-    )
+    context = ssl_context(config)
+    context.set_alpn_protocols([HTTP2])
+    return context
 
 
 def ssl_context(config: SslConfig) -> ssl.SSLContext:
-    """Make the context of the REST listener.
+    """Make the context of a listener of any protocol.
 
     Raises:
         InvalidArgument: Key and certificate are no PEM, or not a pair.

@@ -208,3 +208,12 @@ def test_long_values_are_cut() -> None:
     assert len(dump(list(range(10_000)))) == MAX_BYTES
     assert len(dump("x" * 10_000)) == MAX_BYTES
     assert len(dump({"a": "é" * 10_000}).encode("utf-8", "surrogateescape")) == MAX_BYTES
+
+
+@pytest.mark.parametrize("number", ["2", "Inf"])
+def test_last_wins_inside(number: str) -> None:
+    """What examples need: the first of two at the top level, the last of two further in, whichever parser reads it."""
+    body = '{"examples": [{"a": 1, "b": {"c": 1, "c": 3}, "a": NUMBER}], "examples": []}'.replace("NUMBER", number)
+    document = parse(body.encode(), last_wins_inside=True)
+    assert document == {"examples": [{"a": float(number), "b": {"c": 3}}]}
+    assert parse(body.encode()) == {"examples": [{"a": 1, "b": {"c": 1}}]}

@@ -16,7 +16,7 @@ from tests.serving.apis.arrays import same_bits
 from tfbundle_serving.apis import dtypes, json_reader
 from tfbundle_serving.apis.dtypes import DType
 from tfbundle_serving.apis.errors import ApiError, DecodeError, InvalidArgument
-from tfbundle_serving.apis.json_document import parse
+from tfbundle_serving.apis.json_document import only_numbers, parse
 from tfbundle_serving.apis.json_dump import dump
 from tfbundle_serving.apis.json_reply import read_error, read_outputs
 from tfbundle_serving.apis.json_request import read_inputs, signature_name
@@ -118,6 +118,23 @@ def test_the_fast_tensor_is_the_slow_tensor(value: Any, dtype: DType) -> None:
         assert same_bits(fast, slow)
     else:
         assert dtype is dtypes.HALF, "the fast way missed a value that fits"
+
+
+@given(value=values, other=values, dtype=st.sampled_from([dtypes.FLOAT, dtypes.DOUBLE, dtypes.INT32]))
+def test_knowing_that_all_are_numbers_changes_nothing(value: Any, other: Any, dtype: DType) -> None:
+    """A body whose characters say that its arrays hold numbers alone is read as if nobody had looked."""
+    body = json.dumps({"context": other, "inputs": value}).encode()
+    document = parse(body)
+    signature = Signature({"a": TensorSpec(dtype, None)}, {})
+
+    def outcome(known: bool) -> Any:
+        try:
+            return read_inputs(document, signature, "", only_numbers=known)[0]["a"]
+        except ApiError as error:
+            return type(error), error.message
+
+    plain, quick = outcome(False), outcome(only_numbers(body))
+    assert same_bits(plain, quick) if isinstance(plain, np.ndarray) else plain == quick
 
 
 @given(values)

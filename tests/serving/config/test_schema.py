@@ -20,7 +20,8 @@ model_config_list {
     version_labels { key: "canary" value: 7 }
     logging_config {
       log_collector_config { type: "t" filename_prefix: "p" }
-      sampling_config { sampling_rate: 0.5 }
+      sampling_config { sampling_rate: 0.5 attributes: 3 }
+      custom_logging_config { [type.googleapis.com/tensorflow.serving.SamplingConfig] { sampling_rate: 0.25 } }
     }
   }
   config { name: "b" base_path: "/m/b" model_type: TENSORFLOW model_version_policy { all {} } }

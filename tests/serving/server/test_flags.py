@@ -47,6 +47,7 @@ def test_booleans(argument: str, value: bool) -> None:
         (["--zzzzzz"], ["--zzzzzz", "--help"]),
         (["--port"], ["--port=PORT"]),
         (["--port=x"], ["--port", "'x'"]),
+        (["--max_num_load_retries=1_000"], ["'1_000'"]),
         (["--port=70000"], ["65535", "70000"]),
         (["--enable_model_warmup=yes"], ["--enable_model_warmup", "'yes'"]),
         (["--enable_model_warmup="], ["--enable_model_warmup"]),
@@ -97,20 +98,26 @@ def test_every_flag_of_tensorflow_serving_is_read() -> None:
 
 def test_a_flag_without_meaning_here_is_said_once() -> None:
     """Given twice the last one counts; asked for what happens anyway nothing is said."""
-    flags = parse(["--enable_profiler", "--enable_profiler=1", "--use_alts_credentials", "--platform_config_file=/p"])
+    flags = parse(["--enable_profiler", "--enable_profiler=1", "--use_alts_credentials", "--skip_initialize_tpu=0"])
     assert [notice.split()[0] for notice in flags.notices] == [
         "--enable_profiler",
         "--use_alts_credentials",
-        "--platform_config_file",
+        "--skip_initialize_tpu",
     ]
-    quiet = ["--enable_profiler", "--enable_profiler=false", "--platform_config_file=", "--skip_initialize_tpu"]
+    quiet = [
+        "--enable_profiler",
+        "--enable_profiler=false",
+        "--thread_pool_factory_config_file=",
+        "--skip_initialize_tpu",
+    ]
     assert parse(quiet).notices == ()
 
 
 def test_as_tensorflow_model_server() -> None:
     """What is unknown is let pass, a bare word too; the server listens on every address unless told otherwise."""
-    flags = parse(["models", "--no_such=1", "-v", "--port=7"], as_model_server=True)
-    assert flags.ignored == ("models", "--no_such=1", "-v")
+    arguments = ["models", "--no_such=1", "-v", "--port=7", "--port", "--model_name", "--help"]
+    flags = parse(arguments, as_model_server=True)
+    assert flags.ignored == ("models", "--no_such=1", "-v", "--port", "--model_name", "--help")
     assert (flags.models_dir, flags["host"], flags["port"]) == ("", "0.0.0.0", 7)
     assert parse(["--host=::1"], as_model_server=True)["host"] == "::1"
     with pytest.raises(FlagError, match="'x'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,9 @@ from tensorflow_serving.apis import (
 
 from tests.models import DTYPES
 from tests.servers import RunningServer, running_server
-from tfbundle_serving.server.grpc_api import cut
+from tests.serving.server.in_process import predict, serving
+from tfbundle_serving.server.grpc_status import cut
+from tfbundle_serving.server.listening import PortUnavailableError
 
 
 @pytest.fixture(scope="module")
@@ -277,10 +280,28 @@ def test_many_at_once_get_their_own_answers(predictions: Any) -> None:
 
 def test_tensor_content_and_socket(tiny_models: Path, tmp_path: Path) -> None:
     """With its flag the server sends tensor_content; with another it also listens on a UNIX socket."""
-    socket = tmp_path / "grpc.sock"
+    path = tmp_path / "grpc.sock"
     base = tiny_models / "half_plus_two"
-    flags = (f"--grpc_socket_path={socket}", "--enable_serialization_as_tensor_content", "--model_name=m")
-    with running_server(f"--model_base_path={base}", *flags), grpc.insecure_channel(f"unix:{socket}") as channel:
+    flags = (f"--grpc_socket_path={path}", "--enable_serialization_as_tensor_content", "--model_name=m")
+    with running_server(f"--model_base_path={base}", *flags), grpc.insecure_channel(f"unix:{path}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         reply = stub.Predict(predict_request("m", x=floats(1, 2)), timeout=10)
         assert reply.outputs["y"].tensor_content == floats(2.5, 3.0).tobytes()
+
+
+def test_a_socket_that_was_left_behind(tiny_models: Path, tmp_path: Path) -> None:
+    """What an ended server left at the path is replaced; anything else there is not touched, and named."""
+    path = tmp_path / "grpc.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with (
+        serving(tiny_models, grpc_socket_path=str(path), grpc_port=None) as server,
+        grpc.insecure_channel(f"unix:{path}") as channel,
+    ):
+        assert server.grpc_port == 0
+        assert predict(channel) == [3.0]
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(PortUnavailableError, match=r"grpc\.sock.*--grpc_socket_path"):
+        serving(tiny_models, grpc_socket_path=str(path)).__enter__()
+    assert path.read_text() == "mine"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfbundle_serving.server.loading import VersionLoader
-from tfbundle_serving.server.metrics import Counter, Histogram, Metrics
+from tfbundle_serving.server.metrics import Counter, Histogram, Metrics, UnknownModels
 from tfbundle_serving.server.settings import LoadSettings
 
 
@@ -68,6 +68,13 @@ def test_all_names_are_shown_from_the_start() -> None:
     for name, kind in SERVING.items():
         assert f"# TYPE :tensorflow:serving:{name} {kind}" in lines
     assert "# TYPE :tensorflow:cc:saved_model:load_attempt_count counter" in lines
+
+
+def test_unknown_models_are_bounded() -> None:
+    """Who invents names makes the page only so much longer; names that are kept stay."""
+    names = UnknownModels(most=2, longest=3)
+    assert [names.admit(name) for name in ("a", "long", "b", "c", "a")] == ["a", "", "b", "", "a"]
+    assert UnknownModels().admit("\udcff") == "?"
 
 
 def test_the_first_value() -> None:

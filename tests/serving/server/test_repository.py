@@ -68,6 +68,16 @@ def test_troubles_have_tensorflow_servings_words(tmp_path: Path) -> None:
     assert "Did you forget to name your leaf directory as a number" in empty.trouble
 
 
+def test_doubtful_names_are_said(tmp_path: Path) -> None:
+    """Of two names for one number the last in sorted order is served; a version by number that is absent is named."""
+    base = make(tmp_path / "m", "001", "1", "01", "7")
+    seen = look(ModelConfig(name="m", base_path=f"file://{base}", policy=Specific(versions=(1, 9))))
+    assert seen.versions == {1: base / "1"}
+    assert seen.trouble.startswith("Version 9 of servable m, which was requested to be served as a 'specific' version")
+    assert seen.trouble.endswith("001 and 01 and 1 all mean version 1 of servable m; 1 is served")
+    assert look(ModelConfig(name="m", base_path=str(base))).trouble == ""
+
+
 def test_models_of_a_directory(tmp_path: Path) -> None:
     """Every folder with a version folder is a model; files, hidden folders and empty ones are not."""
     make(tmp_path, "a/1", "b/x", ".hidden/1")

@@ -169,6 +169,11 @@ def test_models_are_listed(server: RunningServer, tiny_models: Path) -> None:
         ("GET /v1/models/nope", 404, "Could not find any versions of model nope"),
         ("GET /v1/models/half_plus_two/versions/5", 404, "Could not find version 5 of model half_plus_two"),
         ("GET /v1/models/half_plus_two?x=1", 404, "Could not find any versions of model half_plus_two?x=1"),
+        ("GET /v1/models/half_plus_two?", 404, "Could not find any versions of model half_plus_two?"),
+        ("GET /v1/models/half_plus_two#a", 404, "Could not find any versions of model half_plus_two#a"),
+        ("GET http://other/v1/models/half_plus_two?a", 404, "Could not find any versions of model half_plus_two?a"),
+        ("GET /v1/models/versions/5", 400, "Missing model name in request."),
+        ("GET /v1/models/metadata", 404, "Could not find any versions of model metadata"),
         ("GET /v1/models/half_plus%5Ftwo/", 400, "Malformed request: GET /v1/models/half_plus%5Ftwo/"),
         ("POST /v1/models/m:predict?x=1", 400, "Malformed request: POST /v1/models/m:predict?x=1"),
         ("PUT /v1/models/m", 400, "Malformed request: PUT /v1/models/m"),
@@ -195,14 +200,20 @@ def test_a_version_past_int64_has_an_empty_body(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "status"), [("GET /", 404), ("GET /healthz", 404), ("GET /v2/x", 404), ("TRACE /v1/", 501)]
+    ("line", "status"),
+    [
+        *(("GET /", 404), ("GET /healthz", 404), ("GET /v2/x", 404), ("GET /v1", 404), ("POST /v1x/", 404)),
+        *(("TRACE /v1/", 501), ("CONNECT h:443", 501), ("PROPFIND /v1/", 501), ("FETCH /v1/", 501), ("get /v1/", 501)),
+        *(("GET /v1/models/m%zz", 400), ("GET /v1/models/%", 400), ("GET /v1/models/a{b}", 400), ("GET h:1:2", 400)),
+    ],
 )
 def test_outside_the_api(server: RunningServer, line: str, status: int) -> None:
     """What is not below /v1/ gets libevent's HTML page."""
     method, target = line.split(" ")
     got, headers, body = raw(server, method, target)
-    assert (got, headers["content-type"]) == (status, "text/html")
-    assert b"<TITLE>" in body
+    assert (got, headers["content-type"], headers["connection"]) == (status, "text/html", "close")
+    assert f"<TITLE>{status} ".encode() in body
+    assert headers["date"]
 
 
 def test_other_expectations(server: RunningServer) -> None:
@@ -268,14 +279,20 @@ def test_flags(tiny_models: Path, tmp_path: Path) -> None:
         assert raw(server, "OPTIONS", "/v1/x", {"Origin": "http://a"})[1]["access-control-allow-methods"] == "POST, GET"
         assert post(server, MODEL, {"instances": [1.0]}).status_code == 200
         assert raw(server, "GET", "/v1/models/%ff")[0] == 404
+        assert raw(server, "GET", "/v1/models/nope/metadata")[0] == 404
+        assert raw(server, "PUT", "/v1/models/nope")[0] == 400
         status, headers, body = raw(server, "GET", "/metrics")
         assert (status, headers["content-type"]) == (200, "text/plain")
         lines = body.decode().splitlines()
         assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} 1' in lines
-        assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1' in lines
+        assert ':tensorflow:serving:request_count{model_name="?",status="NOT_FOUND"} 1' in lines
+        assert ':tensorflow:serving:request_count{model_name="nope",status="NOT_FOUND"} 1' in lines
+        assert ':tensorflow:serving:request_count{model_name="",status="INVALID_ARGUMENT"} 1' in lines
         assert ':tensorflow:serving:request_count{model_name="counter",status="DEADLINE_EXCEEDED"} 1' in lines
         labels = 'model_name="half_plus_two",API="predict",entrypoint="REST"'
         assert f":tensorflow:serving:request_latency_count{{{labels}}} 1" in lines
+        assert raw(server, "POST", "/metrics")[0] == 200
+        assert raw(server, "GET", "/metrics#x")[0] == 400
         assert raw(server, "GET", "/metrics?x=1")[::2] == (400, b"Unexpected path: /metrics?x=1. Should be /metrics")
 
 

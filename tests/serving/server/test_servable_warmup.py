@@ -6,13 +6,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfbundle_serving.apis.errors import ApiError, DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
+from tfbundle_serving.config.batching import BatchingParameters, BatchingSettings
+from tfbundle_serving.server.batching_run import Run, run_alone
 from tfbundle_serving.server.loading import VersionLoader
 from tfbundle_serving.server.metrics import Metrics
+from tfbundle_serving.server.servable import Servable
 from tfbundle_serving.server.servable_warmup import MAX_RECORDS, replay
 from tfbundle_serving.server.settings import LoadSettings
 
@@ -42,11 +46,17 @@ def write(folder: Path, records: list[bytes]) -> None:
             file.write(record)
 
 
-def load(folder: Path, *, warm_up: bool = True) -> Metrics:
+def load(folder: Path, **settings: Any) -> Metrics:
     """Load a version as the server does; the metrics tell what happened."""
     metrics = Metrics()
-    VersionLoader(LoadSettings(warm_up=warm_up), metrics)("m", 1, folder).close()
+    VersionLoader(LoadSettings(**settings), metrics)("m", 1, folder).close()
     return metrics
+
+
+def batches(max_batch_size: int, **more: Any) -> BatchingSettings:
+    """Ask for batches."""
+    given = BatchingParameters(max_batch_size=max_batch_size, **{"max_execution_batch_size": max_batch_size, **more})
+    return BatchingSettings(enabled=True, parameters=given)
 
 
 def test_requests_are_run(folder: Path) -> None:
@@ -60,8 +70,8 @@ def test_requests_are_run(folder: Path) -> None:
 
 
 def test_without_a_file(folder: Path) -> None:
-    """No file is fine."""
-    assert replay(folder, lambda _: None) == 0
+    """No file is fine, and no warm-up is counted."""
+    assert "model_warmup_latency_count{" not in load(folder).show().decode()
 
 
 @pytest.mark.parametrize(
@@ -98,3 +108,34 @@ def test_a_file_that_is_no_tfrecord(folder: Path) -> None:
     (folder / "assets.extra/tf_serving_warmup_requests").write_bytes(b"not a TFRecord file at all")
     with pytest.raises(DataLoss, match=r"Please verify your warmup data is in TFRecord format\.$"):
         load(folder)
+
+
+def test_batches_hold_for_warm_up_too(folder: Path) -> None:
+    """With --enable_batching a record that no batch can hold fails the load."""
+    write(folder, [predict_record()])
+    load(folder, batching=batches(2))
+    with pytest.raises(InvalidArgument, match="Task size 2 is larger than maximum input batch size 1"):
+        load(folder, batching=batches(1))
+
+
+def test_warm_up_runs_in_the_shapes_of_batches(tmp_path: Path) -> None:
+    """A record is padded to an allowed size and split where that is asked for, as the requests that follow will be."""
+    module = tf.Module()
+    module.f = tf.function(
+        lambda x: {"rows": tf.fill(tf.shape(x), tf.size(x))},
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
+        autograph=False,
+    )
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.f)
+    three = Run("serving_default", {"x": np.array([1, 2, 3], np.float32)}, ("rows",))
+    cases: list[tuple[BatchingSettings, list[int]]] = [
+        (BatchingSettings(), [3, 3, 3]),
+        (batches(8, allowed_batch_sizes=(4, 8)), [4, 4, 4]),
+        (batches(8, enable_large_batch_splitting=True, max_execution_batch_size=2), [2, 2, 1]),
+    ]
+    for settings, rows in cases:
+        servable = Servable(tmp_path / "1", LoadSettings(batching=settings))
+        assert run_alone(servable, three)["rows"].tolist() == rows
+        none = Run("serving_default", {"x": np.zeros(0, np.float32)}, ("rows",))
+        assert run_alone(servable, none)["rows"].tolist() == []
+        servable.close()

@@ -55,7 +55,6 @@ def test_channel_arguments() -> None:
         ([], "nothing to serve"),
         (["models", "--model_base_path=/m"], "--model_base_path"),
         (["models", "--model_config_file=/c"], "--model_config_file"),
-        (["--model_base_path=/m", "--prefer_tflite_model"], "not supported"),
         (["--model_base_path=/m", "--use_alts_credentials", "--ssl_config_file=/s"], "not both"),
         (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "--file_system_poll_wait_seconds"),
         (["--model_base_path=/m", "--grpc_channel_arguments=a"], "--grpc_channel_arguments"),
@@ -112,3 +111,30 @@ def test_the_session(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "float8 auto mixed precision is not supported" in caplog.text
     with pytest.raises(NotFound, match="absent"):
         settings("--model_base_path=/m", "--tensorflow_session_config_file=/absent")
+
+
+def test_a_platform_config(tmp_path: Path) -> None:
+    """The file counts in place of the flags for sessions, batching, tags and warm-up; others are left alone."""
+    path = tmp_path / "platform.config"
+    adapter = "[type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig]"
+    legacy = """
+        session_config { inter_op_parallelism_threads: 5 } saved_model_tags: "gpu" enable_model_warmup: true
+        batching_parameters { max_batch_size { value: 8 } }
+    """
+    path.write_text(
+        'platform_configs { key: "tensorflow" value { source_adapter_config {'
+        f" {adapter} {{ legacy_config {{ {legacy} }} }} }} }} }}"
+    )
+    base = ("--model_base_path=/m", f"--platform_config_file={path}", "--max_num_load_retries=2")
+    ignored = ("--batching_parameters_file=/absent", "--saved_model_tags=x", "--tensorflow_intra_op_parallelism=9")
+    loading = settings(*base, *ignored).loading
+    config = session_config(loading)
+    assert (config.inter_op_parallelism_threads, config.intra_op_parallelism_threads) == (5, 0)
+    assert (set(loading.tags), loading.warm_up, loading.max_retries) == ({"gpu"}, True, 2)
+    assert (loading.batching.enabled, loading.batching.per_model) == (True, False)
+    assert loading.batching.parameters is not None
+    assert loading.batching.parameters.max_batch_size == 8
+    path.write_text('platform_configs { key: "tensorflow" value {} }')
+    loading = settings(*base, "--enable_batching", "--saved_model_tags=x").loading
+    assert (set(loading.tags), loading.warm_up, loading.batching.enabled) == ({"serve"}, False, None)
+    assert settings(*base, "--enable_batching=false").loading.batching.enabled is False

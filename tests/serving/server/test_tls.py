@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from tfbundle_serving.config.ssl_config import SslConfig, read_ssl
 from tfbundle_serving.server.flags import parse
 from tfbundle_serving.server.lifecycle import Server
 from tfbundle_serving.server.settings import ServerSettings, settings_from_flags
-from tfbundle_serving.server.tls import grpc_credentials
+from tfbundle_serving.server.tls import grpc_context
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 
@@ -100,6 +102,23 @@ def test_others_are_not_let_in(server: tuple[Server, Path], ours: Pair) -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize(
+    ("protocols", "is_let_in"), [(["h2"], True), (["h2", "http/1.1"], True), (["http/1.1"], False)]
+)
+def test_grpc_is_http2_only(
+    server: tuple[Server, Path], ours: Pair, theirs: Pair, protocols: list[str], is_let_in: bool
+) -> None:
+    """A client over TLS that does not offer HTTP/2 is not served; one that does gets the server's SETTINGS."""
+    context = ssl.create_default_context(cafile=str(ours.cert_file))
+    context.load_cert_chain(theirs.cert_file, theirs.key_file)
+    context.set_alpn_protocols(protocols)
+    with (
+        socket.create_connection(("localhost", server[0].grpc_port), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        assert (client.recv(9)[3:4] == b"\x04") is is_let_in
+
+
 def test_rest_over_tls(server: tuple[Server, Path], ours: Pair) -> None:
     """REST answers https to who trusts the certificate, and no plain http."""
     url = f"localhost:{server[0].rest_port}/v1/models/half_plus_two:predict"
@@ -144,11 +163,11 @@ def test_configs_that_cannot_work(tmp_path: Path, ours: Pair, theirs: Pair) -> N
         SslConfig(server_key="no PEM", server_cert=ours.cert),
     ):
         with pytest.raises(InvalidArgument, match="not a pair"):
-            grpc_credentials(bad)
+            grpc_context(bad)
         with pytest.raises(InvalidArgument, match="not a pair"):
             Server(ServerSettings(rest_ssl=bad))
     with pytest.raises(InvalidArgument, match="custom_ca"):
-        grpc_credentials(SslConfig(server_key=ours.key, server_cert=ours.cert, custom_ca="no PEM"))
+        grpc_context(SslConfig(server_key=ours.key, server_cert=ours.cert, custom_ca="no PEM"))
 
 
 def test_a_locked_key_is_refused_without_a_question(tmp_path: Path, ours: Pair) -> None:
@@ -157,7 +176,7 @@ def test_a_locked_key_is_refused_without_a_question(tmp_path: Path, ours: Pair) 
     command = ["openssl", "pkcs8", "-topk8", "-in", str(ours.key_file), "-out", str(locked), "-passout", "pass:x"]
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(InvalidArgument, match="not a pair"):
-        grpc_credentials(SslConfig(server_key=locked.read_text(), server_cert=ours.cert))
+        grpc_context(SslConfig(server_key=locked.read_text(), server_cert=ours.cert))
 
 
 def test_keys_do_not_show(ours: Pair) -> None:

@@ -1,0 +1,300 @@
+"""Several workers on shared ports: what holds for one server holds for them together.
+
+Which worker answers is seen from outside: each connection to the shared port is an open file of exactly one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+
+from tests.models import save_slow
+from tests.servers import RunningServer, running_server, start_server
+from tests.serving.server.conftest import PATIENCE_S, publish, wait_for
+from tests.serving.server.in_process import predict
+from tfbundle_client import Client
+from tfbundle_serving.server.metrics_sum import sum_metrics
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux spreads connections")
+
+X = np.array([2.0], np.float32)
+METRICS = "/monitoring/prometheus/metrics"
+STATUS = "/v1/models/half_plus_two"
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Two workers that serve one configured model and may be reloaded."""
+    folder = tmp_path_factory.mktemp("workers")
+    config = folder / "models.config"
+    config.write_text(f"model_config_list {{ {_model('half_plus_two', tiny_models / 'half_plus_two')} }}")
+    monitoring = folder / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    flags = [f"--model_config_file={config}", f"--monitoring_config_file={monitoring}", "--max_num_load_retries=0"]
+    flags += ["--file_system_poll_wait_seconds=0", f"--grpc_socket_path={folder / 'grpc'}"]
+    with running_server("--workers=2", "--enable_access_log", *flags, folder=folder) as server:
+        yield server
+
+
+def _model(name: str, base_path: Path, more: str = "") -> str:
+    return f'config {{ name: "{name}" base_path: "{base_path}" model_platform: "tensorflow" {more} }}'
+
+
+def workers(server: RunningServer) -> list[int]:
+    """List the processes of the workers."""
+    pid = server.process.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """Give what a process has open."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            yield str(fd.readlink())
+
+
+def _sockets(pid: int) -> int:
+    """Count the sockets that a process has open."""
+    return sum(name.startswith("socket:") for name in _open_files(pid))
+
+
+@contextlib.contextmanager
+def sessions(server: RunningServer) -> Iterator[list[requests.Session]]:
+    """Keep connections open until every worker has one of them."""
+    before = {pid: _sockets(pid) for pid in workers(server)}
+    with contextlib.ExitStack() as opened:
+        made: list[requests.Session] = []
+        while not all(_sockets(pid) > count for pid, count in before.items()):
+            assert len(made) < 200, "one worker gets no connection"
+            session = opened.enter_context(requests.Session())
+            assert session.get(server.rest_url + STATUS, timeout=PATIENCE_S).status_code in (200, 404)
+            made.append(session)
+        yield made
+
+
+def kill_one(server: RunningServer) -> tuple[int, int]:
+    """Kill a worker; give the process that takes its place, and the one that was killed."""
+    before = workers(server)
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: before[0] not in workers(server) and len(workers(server)) == 2, "another worker")
+    return next(pid for pid in workers(server) if pid not in before), before[0]
+
+
+def listens(server: RunningServer, pid: int) -> bool:
+    """Tell whether a process listens on the REST port: its sockets' inodes are those of the system's table."""
+    listening = {
+        fields[9]
+        for fields in (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == server.rest_port
+    }
+    return any(name[8:-1] in listening for name in _open_files(pid) if name.startswith("socket:"))
+
+
+def reload(server: RunningServer, config: str, *metrics: str) -> dict[str, int]:
+    """Ask one worker for other models; give the metrics that come back."""
+    request = model_management_pb2.ReloadConfigRequest(metric_names=metrics)
+    text_format.Parse(config, request.config)
+    with grpc.insecure_channel(server.grpc_target) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        reply = stub.HandleReloadConfigRequest(request, timeout=PATIENCE_S)
+    return {each.name: each.int64_value_increase for each in reply.metric}
+
+
+def _count(text: str, sample: str) -> int:
+    return int(next(line.split()[-1] for line in text.splitlines() if line.startswith(sample)))
+
+
+def test_both_answer(shared: RunningServer) -> None:
+    """Connections reach both workers, and each answers right, over both protocols."""
+    assert len(workers(shared)) == 2
+    with sessions(shared) as made:
+        for session in made:
+            reply = session.post(f"{shared.rest_url}{STATUS}:predict", data='{"instances": [2.0]}', timeout=PATIENCE_S)
+            assert reply.json() == {"predictions": [3.0]}
+    for _ in range(8):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(shared.grpc_target, options=options) as channel:
+            assert predict(channel) == [3.0]
+
+
+def test_the_unix_socket_is_shared(shared: RunningServer) -> None:
+    """Who connects to it is answered, whichever worker accepts."""
+    for _ in range(8):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"unix:{shared.log.parent / 'grpc'}", options=options) as channel:
+            assert predict(channel) == [3.0]
+
+
+def test_metrics_are_summed(shared: RunningServer) -> None:
+    """Whichever worker is asked, the page shows the requests that all of them answered."""
+    sample = ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"}'
+    url = f"{shared.rest_url}{STATUS}:predict"
+    with sessions(shared) as made:
+        made[0].post(url, data='{"instances": [2.0]}', timeout=PATIENCE_S)
+        before = _count(made[0].get(shared.rest_url + METRICS, timeout=PATIENCE_S).text, sample)
+        for session in made:
+            session.post(url, data='{"instances": [2.0]}', timeout=PATIENCE_S)
+        for session in made:
+            page = session.get(shared.rest_url + METRICS, timeout=PATIENCE_S)
+            assert _count(page.text, sample) == before + len(made)
+            assert page.headers["Content-Type"].startswith("text/plain")
+        assert made[0].get(f"{shared.rest_url}{METRICS}?x=1", timeout=PATIENCE_S).status_code == 400
+
+
+def test_a_reload_reaches_both(shared: RunningServer, tiny_models: Path) -> None:
+    """What one worker is told, all serve when it answers, labels included; what it refuses changes none."""
+    base = _model("half_plus_two", tiny_models / "half_plus_two", 'version_labels { key: "stable" value: 123 }')
+    counter = ":tensorflow:cc:saved_model:load_attempt_count"
+    with sessions(shared) as made:
+
+        def asked(path: str) -> set[int]:
+            return {each.get(shared.rest_url + path, timeout=PATIENCE_S).status_code for each in made}
+
+        assert asked("/v1/models/other") == {404}
+        two = f"model_config_list {{ {base} {_model('other', tiny_models / 'half_plus_two')} }}"
+        assert reload(shared, two, counter) == {counter: 2}  # each worker loads it
+        assert asked("/v1/models/other/metadata") == {200}
+        assert asked("/v1/models/half_plus_two/labels/stable/metadata") == {200}
+        bad_label = _model("other", tiny_models / "half_plus_two", 'version_labels { key: "new" value: 9 }')
+        with pytest.raises(grpc.RpcError) as caught:
+            reload(shared, f"model_config_list {{ {bad_label} }}")
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert asked("/v1/models/half_plus_two/labels/stable/metadata") == {200}
+        assert asked("/v1/models/other/labels/new/metadata") == {400}
+        reload(shared, f"model_config_list {{ {base} }}")
+        assert asked("/v1/models/other/metadata") == {404}
+
+
+def test_a_worker_that_is_killed_is_replaced(shared: RunningServer, tiny_models: Path) -> None:
+    """Requests go on meanwhile, and the new worker serves what the others do now, not what the start said."""
+    label = 'version_labels { key: "stable" value: 123 }'
+    reload(shared, f"model_config_list {{ {_model('half_plus_two', tiny_models / 'half_plus_two', label)} }}")
+    new, killed = kill_one(shared)
+    answered = 0
+
+    def ask() -> bool:
+        nonlocal answered
+        reply = requests.get(f"{shared.rest_url}{STATUS}/labels/stable/metadata", timeout=PATIENCE_S)
+        assert reply.status_code == 200
+        answered += 1
+        return listens(shared, new)
+
+    wait_for(ask, "the new worker to listen")
+    assert answered > 1
+    with sessions(shared) as made:
+        for session in made:
+            reply = session.get(f"{shared.rest_url}{STATUS}/labels/stable/metadata", timeout=PATIENCE_S)
+            assert reply.status_code == 200
+    said = [line for line in shared.log.read_text().splitlines() if "SIGKILL" in line]
+    assert len(said) == 1
+    assert f"(process {killed}) was ended by SIGKILL; another is started now" in said[0]
+
+
+def test_a_reload_that_one_refuses_changes_none(shared: RunningServer, tiny_models: Path, tmp_path: Path) -> None:
+    """Here one worker still has version 1 and one, started later, never had it: a label for it cannot be had."""
+    half = tiny_models / "half_plus_two/123"
+    publish(half, tmp_path / "m", 1)
+    plain = _model("m", tmp_path / "m")
+    reload(shared, f"model_config_list {{ {plain} }}")
+    publish(half, tmp_path / "m", 2)
+    new, _ = kill_one(shared)
+    wait_for(lambda: listens(shared, new), "the new worker")
+    with sessions(shared) as made:
+        label = _model("m", tmp_path / "m", 'version_labels { key: "old" value: 1 }')
+        with pytest.raises(grpc.RpcError) as caught:
+            reload(shared, f"model_config_list {{ {label} }}")
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        url = f"{shared.rest_url}/v1/models/m/labels/old/metadata"
+        assert {each.get(url, timeout=PATIENCE_S).status_code for each in made} == {400}
+    reload(shared, f"model_config_list {{ {_model('half_plus_two', tiny_models / 'half_plus_two')} }}")
+
+
+def test_the_access_log_has_whole_lines(shared: RunningServer) -> None:
+    """Lines of both workers stand beside each other, never inside each other."""
+    with sessions(shared) as made, ThreadPoolExecutor(8) as pool:
+        url = f"{shared.rest_url}/v1/models/{'x' * 300}"
+        list(pool.map(lambda number: made[number % len(made)].get(url, timeout=PATIENCE_S), range(200)))
+    wait_for(lambda: shared.log.read_text().count("x" * 300) >= 200, "the lines")
+    lines = [line for line in shared.log.read_text().splitlines() if "x" * 300 in line]
+    assert all(line.startswith('{"time"') and line.endswith("}") and line.count('"time"') == 1 for line in lines)
+
+
+def test_sigterm_drains_all(tmp_path: Path) -> None:
+    """Requests under way in either worker are answered, then all processes end, and the exit code is 0."""
+    save_slow(tmp_path / "slow/1", rounds=400)
+    server = start_server(str(tmp_path), "--workers=2", folder=tmp_path / "run")
+    pids = workers(server)
+    running = threading.Barrier(5)
+
+    def call() -> list[float]:
+        with Client(server.rest_url) as client:
+            client.status("slow")
+            running.wait(PATIENCE_S)
+            answer: list[float] = client.predict("slow", X, timeout=PATIENCE_S)["y"].tolist()
+            return answer
+
+    busy_s = sum(_cpu_s(pid) for pid in pids)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(call) for _ in range(4)]
+        running.wait(PATIENCE_S)
+        wait_for(lambda: sum(_cpu_s(pid) for pid in pids) > busy_s + 0.6, "the requests to run")
+        server.process.send_signal(signal.SIGTERM)
+        assert [each.result() for each in calls] == [[2.0]] * 4
+    assert server.process.wait(PATIENCE_S) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_start_that_fails_says_so_once(tmp_path: Path) -> None:
+    """A model that no worker can load ends the start with one message and tensorflow_model_server's exit code."""
+    (tmp_path / "m/1").mkdir(parents=True)
+    code = "import sys; from tfbundle_serving.cli import tensorflow_model_server as run; sys.exit(run())"
+    flags = [f"--model_base_path={tmp_path / 'm'}", "--workers=2", "--port=auto", "--max_num_load_retries=0"]
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 255, done.stderr
+    assert done.stdout.count("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_shared_already_is_in_use(shared: RunningServer, tiny_models: Path) -> None:
+    """Another server with workers does not take half of the requests."""
+    flags = [str(tiny_models), "--workers=2", f"--port={shared.grpc_port}"]
+    command = [sys.executable, "-m", "tfbundle", "serve", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"cannot listen on 127.0.0.1:{shared.grpc_port}" in done.stderr
+
+
+def test_workers_must_be_one_or_more(tiny_models: Path) -> None:
+    """Other numbers are refused."""
+    command = [sys.executable, "-m", "tfbundle", "serve", str(tiny_models), "--workers=0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "--workers must be 1 or more, got 0" in done.stderr
+
+
+def test_sums() -> None:
+    """Samples with the same labels are added, others stand for themselves, and label values may hold anything."""
+    first = b'# TYPE a counter\na{m="x y"} 2\n# TYPE b histogram\nb_sum{} 0.5\nb_bucket{le="+Inf"} 1\n'
+    second = b'# TYPE a counter\na{m="x y"} 3\na{m="z"} 1\n# TYPE b histogram\n'
+    assert sum_metrics([first, second, b""]) == (
+        b'# TYPE a counter\na{m="x y"} 5\na{m="z"} 1\n# TYPE b histogram\nb_sum{} 0.5\nb_bucket{le="+Inf"} 1\n'
+    )
