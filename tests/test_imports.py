@@ -29,8 +29,10 @@ ALLOWED = {
     "tfbundle": {"tfbundle_serving.apis", "tfbundle_serving.cli", "tfbundle_exporter", "tfbundle_client"},
 }
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_serving", "h5py"}
+#: The client's backend without a server: it imports TensorFlow inside of functions, when a model is first run.
+LOCAL_BACKEND = "tfbundle_client.local_"
 #: Where TensorFlow may be imported; the demo's training script plays the user who trains.
-TENSORFLOW_ALLOWED = ("tfbundle_exporter.", "tfbundle_serving.server.servable", "tfbundle.demo.training")
+TENSORFLOW_ALLOWED = ("tfbundle_exporter.", "tfbundle_serving.server.servable", "tfbundle.demo.training", LOCAL_BACKEND)
 #: What the contract may use besides the standard library.
 APIS_THIRD_PARTY = {"numpy", "orjson", "ml_dtypes"}
 
@@ -83,6 +85,20 @@ def test_tensorflow_is_imported_in_the_exporter_and_the_servable_only() -> None:
         for module, path in modules()
         if not f"{module}.".startswith(TENSORFLOW_ALLOWED)
         for line, name in imports(module, path)
+        if name.split(".")[0] in TENSORFLOW
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_local_backend_imports_tensorflow_inside_functions() -> None:
+    """A client process that runs no model has no TensorFlow in it, whatever else of the client it imports."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for module, path in modules()
+        if module.startswith(LOCAL_BACKEND)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
         if name.split(".")[0] in TENSORFLOW
     ]
     assert not wrong, "\n".join(wrong)

@@ -70,6 +70,7 @@ COMMANDS: dict[str, Command] = {
     "status": Command(_client, "", "show the state of a model's versions"),
     "metadata": Command(_client, "", "show a model's signatures"),
     "parity": Command(_client, "", "compare served answers with the trained model's"),
+    "bench": Command(_client, "", "measure how a server answers under load"),
     "demo": Command(_demo, "demo", "run the whole path on real data"),
 }
 

@@ -33,17 +33,26 @@ from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_status import State, VersionStatus
 from tfbundle_serving.apis.signatures import Signature, TensorSpec
 
+from .async_client import AsyncClient
+from .batches_flow import BatchPrediction
 from .client import Client
+from .connection import Tls
+from .hooks import RequestEvent, ResponseEvent
+from .inferences import Classifications, Regressions
 from .parity import check_parity
 from .parity_result import ParityReport
 from .prediction import Prediction
+from .retry import Retry
 
 __all__ = [
     "Aborted",
     "AlreadyExists",
     "ApiError",
+    "AsyncClient",
+    "BatchPrediction",
     "BundleError",
     "Cancelled",
+    "Classifications",
     "Client",
     "ConnectionFailed",
     "DataLoss",
@@ -59,11 +68,16 @@ __all__ = [
     "ParityReport",
     "PermissionDenied",
     "Prediction",
+    "Regressions",
+    "RequestEvent",
     "ResourceExhausted",
+    "ResponseEvent",
+    "Retry",
     "Signature",
     "SignatureMismatch",
     "State",
     "TensorSpec",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -101,7 +101,10 @@ def _read_one(option: str) -> Given:
         return array
     if path.suffix in (".json", ".jsn"):
         return _document(option, path.read_bytes())
-    raise click.UsageError(f"--input takes .npy, .npz, .json or JSON itself, got {option!r:.80}")
+    raise click.UsageError(
+        "--input takes .npy, .npz, .json or JSON itself, with --output also .csv, .parquet and .jsonl, "
+        f"got {option!r:.80}"
+    )
 
 
 def _is_number(text: str) -> bool:

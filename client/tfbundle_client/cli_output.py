@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_status import VersionStatus
 
-from .parity_result import ParityReport
 from .prediction import Prediction
 from .tables import print_table
 
@@ -119,50 +118,3 @@ def print_metadata(metadata: ModelMetadata) -> None:
         for alias, spec in sorted(specs.items())
     ]
     print_table(f"{metadata.name} version {metadata.version}", ("signature", "role", "name", "dtype", "shape"), rows)
-
-
-def print_parity(report: ParityReport) -> None:
-    """Print a parity report: one row a transport, then the reasons of what differs."""
-    columns = (
-        "transport",
-        "max abs diff",
-        "max rel diff",
-        "argmax agreement",
-        "accuracy local",
-        "accuracy served",
-        "examples/s",
-        "verdict",
-    )
-    rows = [
-        (
-            name,
-            f"{each.max_abs_diff:.3g}",
-            f"{each.max_rel_diff:.3g}",
-            share(each.argmax_agreement),
-            share(report.accuracy_local),
-            share(each.accuracy),
-            f"{each.examples_per_second:,.0f}",
-            "equal" if each.is_equal else "differs",
-        )
-        for name, each in zip(report.names, report.transports, strict=True)
-    ]
-    noise = "" if report.noise_floor is None else f", noise floor {report.noise_floor:.3g}"
-    print_table(
-        f"{report.model} version {report.version}, signature {report.signature}, {report.examples} examples{noise}: "
-        f"{report.verdict}",
-        columns,
-        rows,
-    )
-    for way, each in zip(report.names, report.transports, strict=True):
-        for run in each.runs:
-            for name, comparison in run.comparisons.items():
-                if not comparison.equal:
-                    print(f"{way}, {run.batch_size} examples a request, output {name}: {comparison.reason}")
-
-
-def share(value: float | None) -> str:
-    """Show a share as a percentage; a share below 100 % never rounds up to it."""
-    if value is None:
-        return "-"
-    text = f"{value:.2%}"
-    return text if value == 1.0 or text != "100.00%" else "<100%"

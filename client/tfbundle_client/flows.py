@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import count
 from typing import Any, TypeVar
@@ -23,21 +23,20 @@ from typing import Any, TypeVar
 from tfbundle_serving.apis.errors import (
     ApiError,
     BundleError,
-    DeadlineExceeded,
     DecodeError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     SignatureMismatch,
-    Unavailable,
 )
 from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
-from tfbundle_serving.apis.model_status import State, VersionStatus
+from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.apis.predict import PredictResponse
 from tfbundle_serving.apis.signatures import Signature
 
 from .deadline import Deadline
+from .empty_batch import answer_empty
 from .input_fitting import Casting, fit_inputs
 from .prediction import Prediction
 from .signature_cache import SignatureCache
@@ -53,12 +52,18 @@ class Pause:
     seconds: float
 
 
+@dataclass(slots=True)
+class Tries:
+    """How many messages of a call were sent so far, look-ups of signatures apart."""
+
+    count: int = 0
+
+
 #: Yields what to do next, is sent the reply (None for a pause) or thrown the error, and returns the result.
 Flow = Generator[Call[Any] | Pause, Any, Result]
 
-#: How often a predict is tried when the version changes under it.
-_ATTEMPTS = 4
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
+#: How often a call is tried when the version changes under it.
+VERSION_CHANGES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,7 @@ class Question:
         outputs: Names of the wanted outputs; empty means all.
         casting: Which casts of arrays are done.
         deadline: By when the answer must be here.
+        tries: Counts the attempts.
     """
 
     spec: ModelSpec
@@ -78,6 +84,7 @@ class Question:
     outputs: Sequence[str]
     casting: Casting
     deadline: Deadline
+    tries: Tries = field(default_factory=Tries)
 
 
 def predict(
@@ -100,12 +107,12 @@ def predict(
         known = yield from metadata(spec, cache, question.deadline)
     for attempt in count(1):
         try:
-            response = yield from _ask(question, known, is_pinned=is_pinned)
+            response = yield from _ask(question, known, names_version=names_version)
         except (InvalidArgument, FailedPrecondition, NotFound, DecodeError) as error:
             cache.drop(spec)
             was_sent = not isinstance(error, SignatureMismatch)
             went_away = isinstance(error, NotFound)
-            if attempt == _ATTEMPTS or (is_fresh and not was_sent) or (went_away and not is_pinned):
+            if attempt == VERSION_CHANGES or (is_fresh and not was_sent) or (went_away and not is_pinned):
                 raise
             newer = yield from metadata(spec, cache, question.deadline)
             if newer == known and not went_away:
@@ -118,8 +125,9 @@ def predict(
     return _answer(question, known, response, time.monotonic() - started_s)
 
 
-def _ask(question: Question, known: ModelMetadata, *, is_pinned: bool) -> Flow[PredictResponse]:
+def _ask(question: Question, known: ModelMetadata, *, names_version: bool) -> Flow[PredictResponse]:
     spec = question.spec
+    is_pinned = not names_version and spec.version is None
     signature = find_signature(known, spec.signature_key)
     try:
         _check_outputs(question.outputs, signature)
@@ -131,18 +139,22 @@ def _ask(question: Question, known: ModelMetadata, *, is_pinned: bool) -> Flow[P
         ) from None
     if is_pinned:
         spec = replace(spec, version=known.version, label=None)
-    response = yield from _send(
+    if not names_version:
+        empty = answer_empty(inputs, signature, question.outputs)
+        if empty is not None:
+            return PredictResponse(spec, empty)
+    response = yield from send(
         PredictCall(
             spec=spec, deadline=question.deadline, inputs=inputs, output_filter=question.outputs, signature=signature
         )
     )
-    missing = [name for name in question.outputs if name not in response.outputs]
-    if missing:
-        raise DecodeError(f"{spec}: the reply has no output {missing[0]!r}")
+    for name in question.outputs:
+        if name not in response.outputs:
+            raise DecodeError(f"{spec}: the reply has no output {name!r}")
     return response
 
 
-def _send(call: Call[Reply]) -> Flow[Reply]:
+def send(call: Call[Reply]) -> Flow[Reply]:
     """Yield one call; a step with a name only so that the reply has its type."""
     reply: Reply = yield call
     return reply
@@ -154,8 +166,8 @@ def find_signature(metadata: ModelMetadata, name: str) -> Signature:
     Raises:
         SignatureMismatch: There is none of that name; the message names those that there are.
     """
-    found = metadata.callable_signatures.get(name)
-    if found is None:
+    found = metadata.signatures.get(name)
+    if found is None or name not in metadata.callable_signatures:
         names = ", ".join(sorted(metadata.callable_signatures)) or "none"
         raise SignatureMismatch(
             f"{metadata.name} version {metadata.version} has no signature {name!r}; the signatures are {names}",
@@ -175,7 +187,9 @@ def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
 
 
 def _answer(question: Question, known: ModelMetadata, response: PredictResponse, latency_s: float) -> Prediction:
-    outputs = {name: response.outputs[name] for name in question.outputs or sorted(response.outputs)}
+    outputs = response.outputs
+    if question.outputs or len(outputs) > 1:
+        outputs = {name: outputs[name] for name in question.outputs or sorted(outputs)}
     for array in outputs.values():
         array.flags.writeable = False
     return Prediction(
@@ -184,20 +198,21 @@ def _answer(question: Question, known: ModelMetadata, response: PredictResponse,
         signature=question.spec.signature_key,
         outputs=outputs,
         latency_s=latency_s,
+        attempts=question.tries.count or 1,
     )
 
 
 def metadata(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[ModelMetadata]:
     """Fetch a version's signatures, and keep them."""
     asked_at_s = time.monotonic()
-    found = yield from _send(MetadataCall(spec=replace(spec, signature=""), deadline=deadline))
+    found = yield from send(MetadataCall(spec=replace(spec, signature=""), deadline=deadline))
     cache.put(spec, found, asked_at_s)
     return found
 
 
 def status(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[list[VersionStatus]]:
     """Ask for the states of a model's versions, the highest first."""
-    found = yield from _send(StatusCall(spec=spec, deadline=deadline))
+    found = yield from send(StatusCall(spec=spec, deadline=deadline))
     statuses = sorted(found, key=lambda each: -each.version)
     latest = next((each.version for each in statuses if each.is_available), None)
     known = cache.get(ModelSpec(spec.name))
@@ -207,49 +222,8 @@ def status(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[l
     return statuses
 
 
-def wait_until_available(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[VersionStatus]:
-    """Ask for the status until a version answers requests: the one of the spec, or any.
-
-    Raises:
-        DeadlineExceeded: The time is up; the message says what was seen last.
-        FailedPrecondition: The version of the spec could not be loaded; waiting would not help.
-    """
-    pause_s = _FIRST_POLL_S
-    seen = ""
-    while not deadline.has_passed:
-        try:
-            statuses = yield from status(ModelSpec(spec.name), cache, deadline)
-        except DeadlineExceeded:
-            break
-        except (Unavailable, NotFound) as error:
-            seen = error.message
-        else:
-            wanted = [each for each in statuses if spec.version in (None, each.version)]
-            available = next((each for each in wanted if each.is_available), None)
-            if available is not None:
-                return available
-            seen = "; ".join(map(_describe, wanted)) or f"no version {spec.version}"
-            if spec.version is not None and wanted and wanted[0].state is State.END and wanted[0].error_code:
-                raise FailedPrecondition(
-                    f"{spec} could not be loaded: {wanted[0].error_message}", model=spec.name, version=spec.version
-                )
-        left_s = deadline.remaining_s()
-        yield Pause(pause_s if left_s is None else min(pause_s, left_s))
-        pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
-    raise DeadlineExceeded(
-        f"{spec} was not available within {deadline.timeout_s:g} s{f' ({seen})' if seen else ''}",
-        model=spec.name,
-        version=spec.version,
-    )
-
-
-def _describe(each: VersionStatus) -> str:
-    error = f": {each.error_message}" if each.error_message else ""
-    return f"version {each.version} is {each.state.name}{error}"
-
-
 def name_the_model(error: BundleError, spec: ModelSpec) -> None:
     """Write onto an error what was asked for, where it does not say so yet."""
-    if isinstance(error, ApiError) and error.model is None:
+    if isinstance(error, ApiError) and error.model is None and spec.name:
         error.model = spec.name
         error.version = spec.version if spec.version is not None else spec.label

@@ -5,6 +5,9 @@
     list, number    what Python cannot say otherwise is understood: 0.1 becomes float32, 3 becomes int8 or float32, if
                     the value fits; 0.5 never becomes an integer, nor 1 a bool
     strings         bytes or str (as UTF-8), in lists, numpy string arrays or object arrays
+    pandas          a DataFrame with a column for each input, or whose columns in their order are the one input; a
+                    Series. Where pandas chose the dtype itself (float64, int64, object), values are taken as those of
+                    a list are. A column also goes to an input of shape (?, 1).
 
 Shapes must agree in every size that the signature names.
 """
@@ -25,6 +28,8 @@ from tfbundle_serving.apis.signatures import Shape, Signature, TensorSpec, forma
 #: Which casts of arrays are done unasked; the names are numpy's.
 Casting = Literal["safe", "same_kind"]
 
+#: What pandas makes of plain numbers and of mixed columns, unasked.
+_PANDAS_OWN = (np.float64, np.int64, np.object_)
 #: Kinds of numpy dtypes by how much they can hold; a kind goes into its own and those after it.
 _KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
@@ -44,12 +49,50 @@ def fit_inputs(inputs: Any, signature: Signature, *, casting: Casting = "safe") 
         SignatureMismatch: A name, dtype or shape does not fit; the message says what is wanted and what came.
         Unimplemented: The signature wants bfloat16, and the package ml_dtypes is not installed.
     """
-    named = inputs if isinstance(inputs, Mapping) else {_only_input(signature): inputs}
+    if isinstance(inputs, Mapping):
+        named = inputs
+    elif _is_frame(inputs):
+        named = _take_frame_apart(inputs, signature)
+    else:
+        named = {only_input(signature): inputs}
     _check_names(named, signature)
     return {name: _fit(value, signature.inputs[name], name, casting) for name, value in named.items()}
 
 
-def _only_input(signature: Signature) -> str:
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "iloc")
+
+
+def _take_frame_apart(frame: Any, signature: Signature) -> Mapping[str, Any]:
+    """Make inputs of a DataFrame's columns, or one input of all of them."""
+    columns = [str(column) for column in frame.columns]
+    if len(signature.inputs) == 1 and not signature.inputs.keys() & set(columns):
+        name, spec = next(iter(signature.inputs.items()))
+        is_flat = spec.shape is not None and len(spec.shape) == 1 and len(columns) == 1
+        return {name: frame.iloc[:, 0] if is_flat else frame}
+    named = {}
+    for place, column in enumerate(columns):
+        spec_or_none = signature.inputs.get(column)
+        values = frame.iloc[:, place]
+        is_column = spec_or_none is not None and spec_or_none.shape is not None and len(spec_or_none.shape) == 2
+        named[column] = values.to_frame() if is_column else values
+    return named
+
+
+def _from_pandas(value: Any) -> tuple[NDArray[Any], bool]:
+    """Give the array of a DataFrame or Series, and whether somebody chose its dtype."""
+    array: NDArray[Any] = value.to_numpy()
+    if array.dtype == object and array.size and not isinstance(array.flat[0], str | bytes):
+        array = np.asarray(array.tolist())  # numbers of a dtype that numpy does not have, such as Int64
+    return array, array.dtype not in _PANDAS_OWN
+
+
+def only_input(signature: Signature) -> str:
+    """Name the input that a value without a name is for: the only one, or the only one that has to be given.
+
+    Raises:
+        SignatureMismatch: There are several.
+    """
     if len(signature.inputs) == 1:
         return next(iter(signature.inputs))
     required = [name for name in signature.inputs if name not in signature.defaults]
@@ -67,6 +110,8 @@ def describe_inputs(signature: Signature) -> str:
 
 
 def _check_names(named: Mapping[str, Any], signature: Signature) -> None:
+    if named.keys() == signature.inputs.keys():
+        return
     unknown = [name for name in named if name not in signature.inputs]
     if unknown:
         near = get_close_matches(str(unknown[0]), signature.inputs, n=1)
@@ -79,7 +124,12 @@ def _check_names(named: Mapping[str, Any], signature: Signature) -> None:
 
 def _fit(value: Any, spec: TensorSpec, name: str, casting: Casting) -> NDArray[Any]:
     to = spec.dtype.to_numpy()
-    has_dtype = hasattr(value, "dtype") or hasattr(value, "__array__")
+    if type(value) is np.ndarray and value.dtype == to and to.kind != "O" and _fits(value.shape, spec.shape):
+        return value  # as nearly always; it says no more than what follows, and costs a fifth
+    if hasattr(value, "iloc"):
+        value, has_dtype = _from_pandas(value)
+    else:
+        has_dtype = hasattr(value, "dtype") or hasattr(value, "__array__")
     array = _as_array(value, spec, name, keeps_dtype=has_dtype)
     if not _fits(array.shape, spec.shape):
         raise _mismatch(name, spec, array, _shape_hint(array.shape, spec.shape))
@@ -123,9 +173,12 @@ def _check_elements(array: NDArray[Any], spec: TensorSpec, name: str) -> None:
 def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
     if wanted is None:
         return True
-    return len(shape) == len(wanted) and all(
-        want is None or size == want for size, want in zip(shape, wanted, strict=True)
-    )
+    if len(shape) != len(wanted):
+        return False
+    for size, want in zip(shape, wanted, strict=True):  # noqa: SIM110 - a generator costs a microsecond here
+        if want is not None and size != want:
+            return False
+    return True
 
 
 def _shape_hint(shape: tuple[int, ...], wanted: Shape) -> str:

@@ -21,13 +21,16 @@ _LEFT, _TOP, _BOTTOM = 64, 30, 46
 Scale = Callable[[float], float]
 
 
-def agreement_picture(expected: NDArray[Any], served: Mapping[str, NDArray[Any]], name: str) -> str:
-    """Draw served values against local ones with the line of identity, and beside it their differences.
+def agreement_picture(
+    expected: NDArray[Any], served: Mapping[str, NDArray[Any]], name: str, expected_name: str = "local"
+) -> str:
+    """Draw served values against expected ones with the line of identity, and beside it their differences.
 
     Args:
         expected: What the source model answered; finite values are drawn.
         served: Transport to array of the same shape.
         name: The output's name, for the axes.
+        expected_name: What the expected values are called.
     """
     points = {transport: _points(expected, array) for transport, array in served.items()}
     every = np.concatenate([np.concatenate(pair) for pair in points.values()] or [np.zeros(1)])
@@ -39,10 +42,10 @@ def agreement_picture(expected: NDArray[Any], served: Mapping[str, NDArray[Any]]
     beside = _linear(low, high, offset, offset + _PANEL)
     around = _linear(-largest * 1.15, largest * 1.15, _TOP + _PANEL, _TOP)
     parts = [
-        _frame(_LEFT, f"local {name}", f"served {name}", "served against local"),
+        _frame(_LEFT, f"{expected_name} {name}", f"served {name}", f"served against {expected_name}"),
         *_ticks(low, high, across, up, _LEFT),
         f'<line class="guide" x1="{across(low):.1f}" y1="{up(low):.1f}" x2="{across(high):.1f}" y2="{up(high):.1f}"/>',
-        _frame(offset, f"local {name}", "served - local", "difference"),
+        _frame(offset, f"{expected_name} {name}", f"served - {expected_name}", "difference"),
         *_x_ticks(_nice(low, high), beside),
         *_y_ticks([-largest, 0.0, largest], around, offset),
         f'<line class="guide" x1="{offset}" y1="{around(0):.1f}" x2="{offset + _PANEL}" y2="{around(0):.1f}"/>',
@@ -50,7 +53,7 @@ def agreement_picture(expected: NDArray[Any], served: Mapping[str, NDArray[Any]]
     # The first transport's dots go on top of the rings.
     for place, (x, y) in reversed(list(enumerate(points.values()))):
         parts += [_marks(x, y, across, up, place), _marks(x, y - x, beside, around, place)]
-    return _svg(offset + _PANEL + 16, _TOP + _PANEL + _BOTTOM, parts, f"served {name} against local {name}")
+    return _svg(offset + _PANEL + 16, _TOP + _PANEL + _BOTTOM, parts, f"served {name} against {expected_name} {name}")
 
 
 def latency_picture(latencies_s: Mapping[str, Sequence[float]]) -> str:

@@ -51,7 +51,7 @@ def implied_version(reference: Reference) -> int | None:
     return None if folder is None else parse_version(folder.name)
 
 
-def find_tagged(reference: Reference, version: str) -> int:
+def find_tagged(reference: Reference | None, version: str) -> int:
     """Find the number of a version by its tag, with the base path that the reference is or lies in.
 
     Args:
@@ -66,7 +66,7 @@ def find_tagged(reference: Reference, version: str) -> int:
         return number
     folder = _version_folder_of(reference)
     if folder is None and not isinstance(reference, (str, os.PathLike)):
-        raise ParityError(f"version {version} is a tag, and arrays do not say which number it is: give the number")
+        raise ParityError(f"version {version} is a tag, and no base path says which number it is: give the number")
     base = Path(reference) if folder is None else folder.parent  # type: ignore[arg-type]  # a path, as was just seen
     try:
         return find_version(base, version)[0]
@@ -76,7 +76,7 @@ def find_tagged(reference: Reference, version: str) -> int:
         raise ParityError(f"cannot look for the tag {version} in {base}: {error.strerror or error}") from error
 
 
-def _version_folder_of(reference: Reference) -> Path | None:
+def _version_folder_of(reference: Reference | None) -> Path | None:
     """Find the version folder that a path is, or that a golden.npz lies in."""
     if not isinstance(reference, (str, os.PathLike)):
         return None
@@ -123,7 +123,8 @@ def _read_path(path: Path, version: int, signature: str | None) -> Expected:
         file = golden_path(folder)
         if not file.exists():
             raise ParityError(
-                f"{file} is missing: export the version with example inputs, or name a golden.npz as the reference"
+                f"{file} is missing: export the version with example inputs, name a golden.npz as the reference, "
+                "or give inputs, with which the folder is run here"
             )
     goldens = read_golden(file)
     name = _choose(goldens, signature, file)

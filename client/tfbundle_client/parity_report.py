@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cli_output import share
+from .cli_parity_output import share, show
 from .parity_pictures import PERCENTILES, agreement_picture, latency_picture
 from .parity_result import ParityReport, Run
 
@@ -84,9 +84,14 @@ def render_report(reports: Sequence[ParityReport], *, created_at: datetime | Non
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Parity of {escape(models)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Does what is served equal what was trained?</h1>"
+        f"<h1>{_question(reports)}</h1>"
         f'<p class="soft">{escape(models)}; written {escape(moment)} by tfbundle</p>{sections}</body></html>\n'
     )
+
+
+def _question(reports: Sequence[ParityReport]) -> str:
+    is_local = all(report.expected_name == "local" for report in reports)
+    return f"Does what is served equal what {'was trained' if is_local else 'is expected'}?"
 
 
 def _section(report: ParityReport) -> str:
@@ -99,7 +104,8 @@ def _section(report: ParityReport) -> str:
 def _verdict(report: ParityReport) -> str:
     if report.is_equal:
         head = f"Equal over {_joined(report.names)}"
-        text = f"All answers are within the tolerance; the largest difference is {_number(report.max_abs_diff)}."
+        noise = "" if report.noise_floor is None else f", the noise floor {_number(report.noise_floor)}"
+        text = f"All answers are within the tolerance; the largest difference is {_number(report.max_abs_diff)}{noise}."
     else:
         differing = [name for name, each in zip(report.names, report.transports, strict=True) if not each.is_equal]
         head = f"Differs over {_joined(differing)}"
@@ -118,9 +124,7 @@ def _facts(report: ParityReport) -> str:
         "tolerance": "; ".join(tolerances),
     }
     if report.noise_floor is not None:
-        facts["noise floor"] = (
-            f"{_number(report.noise_floor)}: the trained model's own difference between batch sizes, before any serving"
-        )
+        facts["noise floor"] = f"{_number(report.noise_floor)}: the expected side's own difference between batch sizes"
     return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items()) + "</dl>"
 
 
@@ -130,7 +134,8 @@ def _summary(report: ParityReport) -> str:
         "max abs diff",
         "max rel diff",
         "argmax agreement",
-        "accuracy local",
+        f"top-{report.top_k} agreement",
+        f"accuracy {report.expected_name}",
         "accuracy served",
         "examples/s",
         "",
@@ -141,6 +146,7 @@ def _summary(report: ParityReport) -> str:
             _number(each.max_abs_diff),
             _number(each.max_rel_diff),
             share(each.argmax_agreement),
+            share(each.top_k_agreement),
             share(report.accuracy_local),
             share(each.accuracy),
             f"{each.examples_per_second:,.0f}",
@@ -165,8 +171,8 @@ def _agreement(report: ParityReport) -> str:
         return ""
     rings = f", rings are {_joined(list(served)[1::2])}" if len(served) > 1 else ""
     return _figure(
-        agreement_picture(expected, served, name),
-        f"Output {name}: each point is one value; on the dashed line, served and local are the same. "
+        agreement_picture(expected, served, name, report.expected_name),
+        f"Output {name}: each point is one value; on the dashed line, served and {report.expected_name} are the same. "
         f"Dots are {_joined(list(served)[::2])}{rings}.",
     )
 
@@ -205,6 +211,18 @@ def _run(name: str, run: Run) -> list[str | bool]:
 
 
 def _worst(report: ParityReport) -> str:
+    head = ["value", "", report.expected_name, "served"]
+    if report.worst:
+        differing = [
+            [
+                escape(f"{each.output}{list(each.difference.index)}"),
+                escape(f"{each.name}, {each.batch_size} a request"),
+                escape(show(each.difference.expected)),
+                escape(show(each.difference.actual)),
+            ]
+            for each in report.worst
+        ]
+        return f"<h3>The worst values beyond the tolerance</h3>{_table(head, differing)}"
     found = [
         (difference, way, name, index, expected, actual)
         for way, each in zip(report.names, report.transports, strict=True)
@@ -218,7 +236,7 @@ def _worst(report: ParityReport) -> str:
         [escape(f"{name}{list(index)}"), escape(way), f"{expected:.9g}", f"{actual:.9g}", _number(difference)]
         for difference, way, name, index, expected, actual in found[:_WORST]
     ]
-    return f"<h3>Largest differences</h3>{_table(['value', '', 'local', 'served', 'difference'], rows)}"
+    return f"<h3>Largest differences</h3>{_table([*head, 'difference'], rows)}"
 
 
 def _largest(expected: NDArray[Any], actual: NDArray[Any]) -> list[tuple[float, tuple[int, ...], float, float]]:

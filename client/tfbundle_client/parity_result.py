@@ -9,7 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tfbundle_serving.apis.comparison import Comparison, Difference
+from tfbundle_serving.apis.comparison import WORST, Comparison, Difference
+
+from .parity_ranking import TOP_K
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -23,12 +25,17 @@ class Run:
         examples: How many examples were sent, from the first on.
         comparisons: Output name to comparison of all rows that were sent.
         latencies_s: Seconds of each request, from the call to the decoded answer.
+        top_k_agreements: Output name to the share of rows with the same k best classes (see `parity_ranking`), for the
+            outputs that have more classes than that.
+        not_finite: Output name to how many NaNs and infinities were expected and how many were served.
     """
 
     batch_size: int
     examples: int
     comparisons: Mapping[str, Comparison]
     latencies_s: tuple[float, ...]
+    top_k_agreements: Mapping[str, float] = field(default_factory=dict)
+    not_finite: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def is_equal(self) -> bool:
@@ -48,7 +55,7 @@ class TransportParity:
 
     Attributes:
         url: Address of the server.
-        transport: "gRPC" or "REST".
+        transport: "gRPC", "REST" or "local".
         runs: One run a batch size, the smallest first.
         accuracy: Share of labels that the served version got right; None without labels.
         outputs: Output name to served array, of the run with the largest batch size.
@@ -88,6 +95,11 @@ class TransportParity:
         )
 
     @property
+    def top_k_agreement(self) -> float | None:
+        """Smallest share of rows with the same k best classes; None where no output has more than k."""
+        return min((share for run in self.runs for share in run.top_k_agreements.values()), default=None)
+
+    @property
     def latencies_s(self) -> tuple[float, ...]:
         """Seconds of each request of the run with the smallest batch size."""
         return self.runs[0].latencies_s
@@ -96,6 +108,32 @@ class TransportParity:
     def examples_per_second(self) -> float:
         """Throughput of the run with the largest batch size."""
         return self.runs[-1].examples_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class WorstValue:
+    """One value that differs by more than is allowed.
+
+    Attributes:
+        name: Over which transport, as in `ParityReport.names`.
+        batch_size: Examples in a request of the run.
+        output: The output.
+        difference: Where, and both values; the first number of its index is the row.
+    """
+
+    name: str
+    batch_size: int
+    output: str
+    difference: Difference
+
+    @property
+    def distance(self) -> float:
+        """By how much the values differ; infinite where they cannot be subtracted."""
+        try:
+            found = float(abs(self.difference.expected - self.difference.actual))
+        except (TypeError, OverflowError):  # strings and bools; an integer beyond a float's range
+            return math.inf
+        return math.inf if math.isnan(found) else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +152,9 @@ class ParityReport:
             exporter measured it; served differences of that order are not the server's doing.
         label_output: The output whose predictions the accuracies are of; None without labels.
         expected: Output name to expected array.
+        expected_name: What the expected answers are called beside the served ones: "local" for those of the source
+            model, "expected" for those of another served version.
+        top_k: How many of the best classes `top_k_agreement` is about.
     """
 
     model: str
@@ -126,6 +167,8 @@ class ParityReport:
     noise_floor: float | None = None
     label_output: str | None = None
     expected: Arrays = field(default_factory=dict, repr=False, compare=False)
+    expected_name: str = "local"
+    top_k: int = TOP_K
 
     @property
     def is_equal(self) -> bool:
@@ -148,6 +191,19 @@ class ParityReport:
         """Largest absolute difference over all transports."""
         return max(each.max_abs_diff for each in self.transports)
 
+    @property
+    def worst(self) -> tuple[WorstValue, ...]:
+        """Up to five of the values that differ by more than is allowed, one of each place, the worst first."""
+        found: dict[tuple[str, tuple[int, ...]], WorstValue] = {}
+        for name, each in zip(self.names, self.transports, strict=True):
+            for run in each.runs:
+                for output, comparison in run.comparisons.items():
+                    for difference in comparison.worst:
+                        found.setdefault(
+                            (output, difference.index), WorstValue(name, run.batch_size, output, difference)
+                        )
+        return tuple(sorted(found.values(), key=lambda each: -each.distance)[:WORST])
+
     def to_json(self) -> dict[str, Any]:
         """Give everything but the arrays as JSON values; what is not finite becomes None, its reason says why."""
         return {
@@ -159,6 +215,7 @@ class ParityReport:
             "examples": self.examples,
             "accuracy_local": self.accuracy_local,
             "noise_floor": self.noise_floor,
+            "top_k": self.top_k,
             "transports": [_transport_to_json(each) for each in self.transports],
         }
 
@@ -171,6 +228,7 @@ def _transport_to_json(parity: TransportParity) -> dict[str, Any]:
         "max_abs_diff": _finite(parity.max_abs_diff),
         "max_rel_diff": _finite(parity.max_rel_diff),
         "argmax_agreement": parity.argmax_agreement,
+        "top_k_agreement": parity.top_k_agreement,
         "accuracy_served": parity.accuracy,
         "examples_per_second": _finite(parity.examples_per_second),
         "runs": [
@@ -178,7 +236,14 @@ def _transport_to_json(parity: TransportParity) -> dict[str, Any]:
                 "batch_size": run.batch_size,
                 "examples": run.examples,
                 "examples_per_second": _finite(run.examples_per_second),
-                "outputs": {name: _comparison_to_json(each) for name, each in run.comparisons.items()},
+                "outputs": {
+                    name: {
+                        **_comparison_to_json(each),
+                        "top_k_agreement": run.top_k_agreements.get(name),
+                        "not_finite": dict(zip(("expected", "served"), run.not_finite.get(name, (0, 0)), strict=True)),
+                    }
+                    for name, each in run.comparisons.items()
+                },
                 "latencies_s": list(run.latencies_s),
             }
             for run in parity.runs

@@ -22,6 +22,7 @@ class Prediction:
         outputs: Alias to array. Arrays are read-only, because they look into the received bytes where they can;
             strings are object arrays of bytes. Copy what you want to change.
         latency_s: Seconds from the call to the answer, look-ups and decoding included.
+        attempts: How often the request was sent until it was answered.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Prediction:
     signature: str
     outputs: Mapping[str, NDArray[Any]]
     latency_s: float
+    attempts: int = 1
 
     @property
     def output(self) -> NDArray[Any]:

@@ -1,205 +1,200 @@
-"""Calls as REST requests, and the blocking session that carries them.
-
-    POST /v1/models/digits/versions/3:predict     {"inputs": {"image": [...]}}
-    GET  /v1/models/digits/versions/3/metadata
-    GET  /v1/models/digits/versions/3             status
-
-Source: tensorflow_serving/model_servers/http_rest_api_handler.cc.
-"""
+"""Blocking HTTP connections as a transport."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from http.client import BadStatusLine, RemoteDisconnected
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
-from tfbundle_serving.apis.errors import (
-    BY_HTTP_STATUS,
-    ApiError,
-    ConnectionFailed,
-    DeadlineExceeded,
-    DecodeError,
-    InvalidArgument,
-    Unknown,
-)
-from tfbundle_serving.apis.json_document import parse
-from tfbundle_serving.apis.json_reply import read_error, read_outputs
-from tfbundle_serving.apis.json_request import write_inputs
-from tfbundle_serving.apis.model_metadata import ModelMetadata, metadata_from_json
-from tfbundle_serving.apis.model_spec import ModelSpec
-from tfbundle_serving.apis.model_status import VersionStatus, status_from_json
-from tfbundle_serving.apis.predict import PredictResponse
+from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, DeadlineExceeded
 
-from .address import Address
+from .address import Address, Endpoint
+from .connection import Connection, Tls
+from .http_trouble import read_trouble
+from .messages import late
 from .per_process import PerProcess
-from .transport import Call, MetadataCall, PredictCall, Reply, StatusCall
+from .proxies import proxy_of
+from .replicas import Replicas
+from .request_headers import RequestHeaders
+from .rest_messages import Answer, Request, read_answer, write_request
+from .tls import ssl_context
+from .transport import Call, Reply
 
 if TYPE_CHECKING:
+    import ssl
+
     import requests
+    from urllib3 import PoolManager
 
 #: Connections kept open to a server; more threads than that open and close their own.
 _KEPT_CONNECTIONS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """How one kind of call travels.
-
-    Attributes:
-        suffix: What follows the model's or version's path.
-        build: Writes the request's body; None for a GET.
-        read: Reads the reply's body.
-    """
-
-    suffix: str
-    build: Callable[[Any], bytes] | None
-    read: Callable[[bytes, Any], Any]
-
-
-def _build_predict(call: PredictCall) -> bytes:
-    return write_inputs(call.inputs, call.signature, signature_name=call.spec.signature)
-
-
-def _read_predict(body: bytes, call: PredictCall) -> PredictResponse:
-    outputs = read_outputs(body, call.signature)
-    if call.output_filter:
-        # The REST API has no filter, so all outputs have come.
-        outputs = {name: array for name, array in outputs.items() if name in call.output_filter}
-    return PredictResponse(call.spec, outputs)
-
-
-def _read_metadata(body: bytes, _call: MetadataCall) -> ModelMetadata:
-    return metadata_from_json(_document(body))
-
-
-def _read_status(body: bytes, _call: StatusCall) -> list[VersionStatus]:
-    return status_from_json(_document(body))
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    try:
-        return parse(body)
-    except InvalidArgument as error:  # what a server's user would be told; here the server is at fault
-        raise DecodeError(error.message) from error
-
-
-#: Kind of call to request.
-METHODS: dict[type[Call[Any]], Method] = {
-    PredictCall: Method(":predict", _build_predict, _read_predict),
-    MetadataCall: Method("/metadata", None, _read_metadata),
-    StatusCall: Method("", None, _read_status),
-}
-
-
-def read_failure(http_status: int, body: bytes, call: Call[Any], address: Address) -> ApiError:
-    """Make the error that an HTTP status stands for."""
-    spec = call.spec
-    message = read_error(body, f"{spec}: {address} answered HTTP {http_status} without TensorFlow Serving's error text")
-    kind = BY_HTTP_STATUS.get(http_status, Unknown)
-    return kind(message, model=spec.name, version=_version(spec))
-
-
-def _version(spec: ModelSpec) -> int | str | None:
-    return spec.version if spec.version is not None else spec.label
+#: With several servers, a host that does not even refuse must not hold a call until its deadline.
+CONNECT_LIMIT_S = 2.0
 
 
 class RestTransport:
-    """A blocking `requests.Session`, opened when first used and again in each forked process."""
+    """Connections to each server, opened when first used and again in each forked process."""
 
     name = "REST"
     names_version = False
 
-    def __init__(
-        self, address: Address, *, headers: Mapping[str, str] | None = None, session: requests.Session | None = None
-    ) -> None:
-        self._address = address
-        self._headers = dict(headers or {})
-        self._given = session
-        self._session: PerProcess[requests.Session] = PerProcess(self._open, self._shut)
+    def __init__(self, address: Address, connection: Connection) -> None:
+        self._endpoints = address.endpoints
+        self._headers = RequestHeaders(connection)
+        self._compress = connection.compression is not None
+        self._context = ssl_context(connection.tls or Tls()) if address.is_secure and not connection.session else None
+        self._given: Any = connection.session
+        self._servers: PerProcess[Replicas[_Server]] = PerProcess(self._open, _close)
 
-    def _open(self) -> requests.Session:
+    def _open(self) -> Replicas[_Server]:
         if self._given is not None:
-            return self._given
-        import requests
+            return Replicas([_SessionServer(endpoint, self._given) for endpoint in self._endpoints])
+        limit_s = CONNECT_LIMIT_S if len(self._endpoints) > 1 else None
+        return Replicas([_PooledServer(endpoint, self._context, limit_s) for endpoint in self._endpoints])
 
-        from .total_timeout import TotalTimeoutAdapter
+    def send(self, call: Call[Reply], /) -> Reply:
+        """Send a call and wait for its reply; see `Transport`.
 
-        session = requests.Session()
-        for prefix in ("http://", "https://"):
-            session.mount(prefix, TotalTimeoutAdapter(pool_maxsize=_KEPT_CONNECTIONS))
-        return session
-
-    def _shut(self, session: requests.Session) -> None:
-        if session is not self._given:
-            session.close()
-
-    def send(self, call: Call[Reply]) -> Reply:
-        """Send a call and wait for its reply; see `Transport`."""
-        method = METHODS[type(call)]
-        body = method.build(call) if method.build else None
-        response = self._request(f"{call.spec.url_path}{method.suffix}", body, call)
-        if response.status_code != 200:
-            raise read_failure(response.status_code, response.content, call, self._address)
-        try:
-            reply: Reply = method.read(response.content, call)
-        except DecodeError as error:
-            raise DecodeError(f"{call.spec}: the answer of {self._address} cannot be read: {error}") from error
-        return reply
-
-    def _request(self, path: str, body: bytes | None, call: Call[Any]) -> requests.Response:
-        import requests
-        from urllib3.exceptions import ReadTimeoutError
-        from urllib3.util import Timeout
-
-        left_s = call.deadline.remaining_s()
-        if left_s == 0.0:
-            raise self._late(call)
-        headers = self._headers if body is None else {"Content-Type": "application/json", **self._headers}
-        try:
-            return self._session.get().request(
-                "GET" if body is None else "POST",
-                self._address.url + path,
-                data=body,
-                headers=headers,
-                timeout=Timeout(total=left_s),  # type: ignore[arg-type]  # taken as it is; the stubs know tuples only
-                allow_redirects=False,
-            )
-        except requests.Timeout:
-            raise self._late(call) from None
-        except requests.RequestException as error:
-            cause = error.args[0] if error.args else error
-            if isinstance(cause, ReadTimeoutError):  # in the middle of the body, requests does not call it a timeout
-                raise self._late(call) from None
-            raise ConnectionFailed(
-                f"no connection to {self._address}: {_reason(cause)}",
-                model=call.spec.name,
-                version=_version(call.spec),
-            ) from error
-
-    def _late(self, call: Call[Any]) -> DeadlineExceeded:
-        return DeadlineExceeded(
-            f"{call.spec}: no answer from {self._address} within {call.deadline.timeout_s:g} s",
-            model=call.spec.name,
-            version=_version(call.spec),
-        )
+        A server that cannot be reached is passed over for the next one, each at most once.
+        """
+        method, request = write_request(call, compress=self._compress)
+        headers = {**request.headers, **dict(self._headers.of(call))}
+        replicas = self._servers.get()
+        failed: ConnectionFailed | None = None
+        for number, server in replicas.order():
+            left_s = call.deadline.remaining_s()
+            if left_s == 0.0:
+                raise failed or late(call, server.endpoint)
+            try:
+                answer = _exchange(server, request, headers, left_s, call)
+            except ConnectionFailed as error:
+                replicas.failed(number)
+                failed = error
+                continue
+            except DeadlineExceeded:
+                replicas.failed(number)
+                raise
+            replicas.worked(number)
+            reply: Reply = read_answer(method, answer, call, server.endpoint)
+            return reply
+        assert failed is not None, "there is at least one server"
+        raise failed
 
     def close(self) -> None:
-        """Close the session, unless it is the caller's."""
-        self._session.close()
+        """Close the connections, unless they are the caller's."""
+        self._servers.close()
 
 
-def _reason(error: object) -> str:
-    """Find the plain words below the layers that urllib3 wraps around them."""
-    reason = getattr(error, "reason", None)  # MaxRetryError holds the error of its last try
-    if isinstance(reason, BaseException):
-        return _reason(reason)
-    if isinstance(error, BaseException) and len(error.args) > 1 and isinstance(error.args[1], BaseException):
-        return _reason(error.args[1])
-    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
-        return "the answer is not HTTP; is this the gRPC port?"
-    if isinstance(error, BaseException):
-        system = error.__cause__ or error.__context__
-        if isinstance(system, OSError) and system.strerror:
-            return system.strerror
-    return " ".join(str(error).split())
+class _Server(Protocol):
+    """One server and how it is asked."""
+
+    endpoint: Endpoint
+    #: What the library behind it raises when there is no answer.
+    troubles: tuple[type[BaseException], ...]
+
+    def ask(self, request: Request, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
+        """Send a request and wait for the whole answer."""
+
+    def close(self) -> None:
+        """Close the connections that are ours."""
+
+
+def _exchange(
+    server: _Server, request: Request, headers: Mapping[str, str], timeout_s: float | None, call: Call[Any]
+) -> Answer:
+    try:
+        return server.ask(request, headers, timeout_s)
+    except server.troubles as error:
+        trouble: ApiError = read_trouble(error, call, server.endpoint)
+        raise trouble from (None if isinstance(trouble, DeadlineExceeded) else error)
+
+
+def _close(replicas: Replicas[_Server]) -> None:
+    for server in replicas.members:
+        server.close()
+
+
+class _PooledServer:
+    """A server behind a pool of urllib3, on which requests is built as well; it costs half of what requests does."""
+
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None, connect_limit_s: float | None) -> None:
+        from urllib3.exceptions import HTTPError
+        from urllib3.util import Retry, Timeout
+
+        self.endpoint = endpoint
+        self.troubles: tuple[type[BaseException], ...] = (HTTPError, OSError)
+        self._timeout = Timeout
+        self._never = Retry(False, redirect=False)
+        proxy = proxy_of(endpoint.url)
+        self._manager = _manager(proxy, context, connect_limit_s)
+        self._pool = self._manager.connection_from_url(endpoint.url)
+        # A proxy for plain HTTP wants to be told the whole URL; one for HTTPS is passed through.
+        is_told = proxy is not None and self._pool.scheme == "http"
+        self._prefix = endpoint.url if is_told else urlsplit(endpoint.url).path
+
+    def ask(self, request: Request, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
+        """Send a request and wait for the whole answer."""
+        response = self._pool.urlopen(
+            request.verb,
+            self._prefix + request.path,
+            request.body,
+            headers,
+            retries=self._never,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout(total=timeout_s),
+        )
+        found = response.headers
+        return Answer(response.status, response.data, found.get("retry-after"), found.get("location"))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._manager.clear()
+
+
+def _manager(proxy: str | None, context: ssl.SSLContext | None, connect_limit_s: float | None) -> PoolManager:
+    from urllib3 import PoolManager, ProxyManager, make_headers
+
+    from .timed_connections import timed_pools
+
+    options: dict[str, Any] = {"maxsize": _KEPT_CONNECTIONS, "ssl_context": context}
+    if proxy is None:
+        manager = PoolManager(**options)
+    else:
+        parts = urlsplit(proxy)
+        if parts.username:
+            secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            options["proxy_headers"] = make_headers(proxy_basic_auth=secret)
+        manager = ProxyManager(proxy, **options)
+    manager.pool_classes_by_scheme = timed_pools(connect_limit_s)
+    return manager
+
+
+class _SessionServer:
+    """A server asked through the caller's own session, with all that he set up there."""
+
+    def __init__(self, endpoint: Endpoint, session: requests.Session) -> None:
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+        from urllib3.util import Timeout
+
+        self.endpoint = endpoint
+        self.troubles: tuple[type[BaseException], ...] = (RequestException, HTTPError, OSError)
+        self._timeout: Any = Timeout
+        self._session = session
+
+    def ask(self, request: Request, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
+        """Send a request and wait for the whole answer."""
+        response = self._session.request(
+            request.verb,
+            self.endpoint.url + request.path,
+            data=request.body,
+            headers=headers,
+            timeout=self._timeout(total=timeout_s),  # taken as it is; the stubs know tuples only
+            allow_redirects=False,
+        )
+        found = response.headers
+        return Answer(response.status_code, response.content, found.get("retry-after"), found.get("location"))
+
+    def close(self) -> None:
+        """Leave the session open."""

@@ -44,6 +44,10 @@ class SignatureCache:
         """Forget a spec that turned out to mean something else by now."""
         self._entries.pop(_key(spec), None)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
     def drop_model(self, model: str) -> None:
         """Forget what the latest version and the labels of a model are; single versions stay what they are."""
         for key in list(self._entries):

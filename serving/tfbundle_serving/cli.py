@@ -160,17 +160,24 @@ def _say_started(server: Server | Started) -> None:
     for name, statuses in models.items():
         live = [str(status.version) for status in reversed(statuses) if status.state is State.AVAILABLE]
         say(f"  {name}  {'version ' + ', '.join(live) if live else 'no version yet'}")
-    host = "localhost" if settings.host in ("127.0.0.1", "::1", "0.0.0.0", "::") else settings.host
     if server.grpc_port:
-        say(f"gRPC  grpc{'s' if settings.ssl else ''}://{host}:{server.grpc_port}")
+        say(f"gRPC  grpc{'s' if settings.ssl else ''}://{_reached_at(settings.host, server.grpc_port)}")
     if settings.grpc_socket_path:
         say(f"gRPC  unix:{settings.grpc_socket_path}")
     if server.rest_port:
-        rest = f"http{'s' if settings.rest_ssl else ''}://{host}:{server.rest_port}"
+        address = _reached_at(settings.rest_host or settings.host, server.rest_port)
+        rest = f"http{'s' if settings.rest_ssl else ''}://{address}"
         say(f"REST  {rest}/v1/models")
         if settings.monitoring.enable:
             say(f"      {rest}{settings.monitoring.path}")
     say("Ctrl-C stops the server")
+
+
+def _reached_at(host: str, port: int) -> str:
+    """Write where a person on this machine finds what listens there."""
+    from .server.listening import target
+
+    return target("localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host, port)
 
 
 def _relative(path: Path) -> str:

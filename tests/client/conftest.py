@@ -12,6 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from tfbundle_client import Client
+
+from .faces import opened
+
 #: Does something with one accepted connection.
 Behaviour = Callable[[socket.socket], None]
 
@@ -78,3 +82,16 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: Any = probe.getsockname()[1]
     return int(port)
+
+
+@pytest.fixture(params=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> str:
+    """Which of the two clients; see `faces.opened`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def client(face: str, url: str) -> Iterator[Client]:
+    """A client of the shared server: blocking and asynchronous, over each transport."""
+    with opened(face, url, timeout=30) as client:
+        yield client

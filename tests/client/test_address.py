@@ -54,6 +54,38 @@ def test_a_channel_or_session_must_fit_the_address() -> None:
         Client("http://h:1", channel_options={"grpc.x": 1})
 
 
+@pytest.mark.parametrize(
+    ("url", "targets", "is_secure"),
+    [
+        ("grpcs://h:1", ["h:1"], True),
+        ("unix:/run/m.sock", ["unix:/run/m.sock"], None),
+        ("unix:///run/m.sock", ["unix:/run/m.sock"], None),
+        ("dns:///models:8500", ["dns:///models:8500"], None),
+        ("grpc://a:1,b:2", ["a:1", "b:2"], False),
+        ("http://a:1,http://b/x,a:1", ["a:1", "b"], False),
+    ],
+)
+def test_several_servers_sockets_and_names(url: str, targets: list[str], is_secure: bool | None) -> None:
+    """Several servers stand with commas between; sockets and names are gRPC, with TLS if the settings say so."""
+    address = parse_address(url)
+    assert [endpoint.target for endpoint in address.endpoints] == targets
+    assert address.is_secure is is_secure
+
+
+@pytest.mark.parametrize("url", ["unix:relative", "dns:///name", "dns:///:1", "grpc://a:1,", "grpc://a:1,http://b:1"])
+def test_half_an_address_is_refused(url: str) -> None:
+    """A socket without a slash, a name without a port, and mixed or missing servers are refused."""
+    with pytest.raises(InvalidArgument):
+        parse_address(url)
+
+
+def test_credentials_do_not_stand_in_addresses() -> None:
+    """A password in an address is refused, and not repeated in the message."""
+    with pytest.raises(InvalidArgument, match="bearer_token or headers") as caught:
+        parse_address("https://me:secret@h:1")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_timeout_must_be_positive(timeout: float) -> None:
     """Zero, negative numbers and NaN are refused where they are written."""

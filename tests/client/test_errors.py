@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tfbundle_client import ApiError, Client, DeadlineExceeded, InvalidArgument, NotFound, SignatureMismatch
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    """A client of the shared server, over each transport."""
-    with Client(url, timeout=30) as client:
-        yield client
 
 
 def _refused(kind: type[ApiError], client: Client, model: str, inputs: Any, **options: Any) -> ApiError:

@@ -156,3 +156,56 @@ def test_inputs_with_defaults_may_be_left_out() -> None:
     signature = Signature(dict(_TWO.inputs), dict(_TWO.outputs), defaults={"b": b""})
     assert list(fit_inputs({"a": [[1, 2, 3]]}, signature)) == ["a"]
     assert list(fit_inputs([[1, 2, 3]], signature)) == ["a"]
+
+
+def test_a_data_frame_has_a_column_for_each_input() -> None:
+    """Columns go to the inputs of their names; their plain numbers and strings are like those of a list."""
+    pandas = pytest.importorskip("pandas")
+    signature = Signature(
+        {
+            "age": TensorSpec(dtypes.INT32, (None,)),
+            "weight": TensorSpec(dtypes.FLOAT, (None, 1)),
+            "city": TensorSpec(dtypes.STRING, (None,)),
+        },
+        {},
+    )
+    frame = pandas.DataFrame({"city": ["a", "b"], "weight": [0.5, 1.5], "age": [3, 4]})
+    fitted = fit_inputs(frame, signature)
+    assert {name: (array.dtype.name, array.tolist()) for name, array in fitted.items()} == {
+        "age": ("int32", [3, 4]),
+        "weight": ("float32", [[0.5], [1.5]]),
+        "city": ("object", ["a", "b"]),
+    }
+    assert fit_inputs(frame.iloc[:0], signature)["weight"].shape == (0, 1)
+    with pytest.raises(SignatureMismatch, match="input 'city' is missing"):
+        fit_inputs(frame[["age", "weight"]], signature)
+    with pytest.raises(SignatureMismatch, match="no input 'nope'"):
+        fit_inputs(frame.assign(nope=1), signature)
+
+
+def test_a_data_frame_is_the_one_input() -> None:
+    """Of a signature with one input, all columns in their order are the input, unless one has its name."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.0, 1.5]})
+    fitted = fit_inputs(frame, _signature())["x"]
+    assert fitted.dtype == np.float32
+    assert fitted.tolist() == [[1, 0.5], [2, 1], [3, 1.5]]
+    assert fit_inputs(frame.iloc[:0], _signature())["x"].shape == (0, 2)
+    assert fit_inputs(frame.rename(columns={"a": "x"})[["x"]], _signature(shape=(None,)))["x"].tolist() == [1, 2, 3]
+    assert fit_inputs(frame["a"], _signature(shape=(None,)))["x"].tolist() == [1, 2, 3]
+    with pytest.raises(SignatureMismatch, match=r"wants float32 \(\?, 2\), got int64 \(3, 1\)"):
+        fit_inputs(frame[["a"]], _signature())
+
+
+def test_what_pandas_did_not_choose_itself_keeps_its_dtype() -> None:
+    """A column cast on purpose is held to the rules for arrays; numbers of pandas' own dtypes are plain numbers."""
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(SignatureMismatch, match="got float32"):
+        _fit(pandas.Series([1.0], dtype="float32"), dtypes.INT32)
+    assert _fit(pandas.Series([1, 2], dtype="Int64"), dtypes.INT32).tolist() == [1, 2]
+    with pytest.raises(SignatureMismatch, match=r"NAType|got float64"):
+        _fit(pandas.Series([1, None], dtype="Int64"), dtypes.INT32)
+    with pytest.raises(SignatureMismatch, match="does not fit into int8"):
+        _fit(pandas.Series([300]), dtypes.INT8)
+    with pytest.raises(SignatureMismatch, match="such as float"):
+        _fit(pandas.Series(["a", None]), dtypes.STRING)

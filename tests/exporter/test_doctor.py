@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from tests.exporter.version_folders import write_version
-from tfbundle_exporter.folder.prediction_log import WarmupRecord, encode_prediction_log
 from tfbundle_exporter.reading.ailments import Ailment
 from tfbundle_exporter.reading.cli import main
 from tfbundle_exporter.reading.doctor import examine
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.prediction_log import RecordedRequest, encode_prediction_log
 
 Captured = pytest.CaptureFixture[str]
 
@@ -235,7 +235,7 @@ def test_too_many_warmup_records(models: Path) -> None:
     import tensorflow as tf
 
     inputs = {"x": np.zeros((1, 3), np.float32)}
-    record = encode_prediction_log(WarmupRecord(signature="serving_default", inputs=inputs))
+    record = encode_prediction_log(RecordedRequest(signature="serving_default", inputs=inputs))
     path = models / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests"
     for count, expected in ((1000, []), (1001, ["has 1001 warm-up records; servers refuse more than 1000"])):
         with tf.io.TFRecordWriter(str(path)) as writer:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tests.exporter.zoo import rows, sequential
 from tests.models import save_half_plus
 from tfbundle_exporter import export_model
-from tfbundle_exporter.folder.prediction_log import WarmupRecord
 from tfbundle_exporter.folder.warmup import warmup_requests, write_warmup
 from tfbundle_exporter.proof.example_inputs import draw_examples
 from tfbundle_exporter.proof.gate import pass_gate
@@ -21,6 +20,7 @@ from tfbundle_exporter.proof.reference import Predict, ask
 from tfbundle_exporter.settings import GateSettings
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError, GateError
+from tfbundle_serving.apis.prediction_log import RecordedRequest
 from tfbundle_serving.apis.signatures import TensorSpec
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
@@ -104,7 +104,7 @@ def test_warmup_is_replayed(folder: Path) -> None:
     reference = {"serving_default": ask(half_plus(2), X)}
     write_warmup(folder, warmup_requests("m", reference))
     assert pass_gate(folder, reference).warmup_records == 3
-    bad = WarmupRecord(signature="serving_default", inputs={"w": np.ones(2, np.float32)})
+    bad = RecordedRequest(signature="serving_default", inputs={"w": np.ones(2, np.float32)})
     (folder / WARMUP_REQUESTS).unlink()
     write_warmup(folder, [*warmup_requests("m", reference), bad])
     with pytest.raises(GateError, match="warm-up record 4: signature 'serving_default' fails on w"):
@@ -246,7 +246,7 @@ def test_a_version_holds_files_and_nothing_else(folder: Path) -> None:
 
 def test_too_many_warmup_records(folder: Path) -> None:
     """TensorFlow Serving would refuse the whole version."""
-    record = WarmupRecord(signature="", inputs={"x": np.ones(1, np.float32)})
+    record = RecordedRequest(signature="", inputs={"x": np.ones(1, np.float32)})
     write_warmup(folder, [record] * 1001)
     with pytest.raises(GateError, match="more than 1000"):
         pass_gate(folder, {"serving_default": ask(half_plus(2), X)})

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tfbundle_exporter.folder.prediction_log import WarmupRecord, decode_prediction_log, encode_prediction_log
 from tfbundle_exporter.folder.warmup import MAX_RECORDS, read_warmup, warmup_requests, write_warmup
 from tfbundle_exporter.proof.reference import Reference, ask
 from tfbundle_exporter.signatures.tf_example import encode_examples
 from tfbundle_serving.apis.errors import DecodeError
+from tfbundle_serving.apis.prediction_log import RecordedRequest, decode_prediction_log, encode_prediction_log
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
@@ -39,7 +39,7 @@ def test_the_official_message_reads_a_predict_record() -> None:
     from tensorflow_serving.apis import prediction_log_pb2
 
     inputs = {"x": np.ones((2, 3), np.float32), "text": np.array([b"a\0", b"b"], object)}
-    record = WarmupRecord(model_name="digits", signature="predict", inputs=inputs)
+    record = RecordedRequest(model="digits", signature="predict", inputs=inputs)
     log = prediction_log_pb2.PredictionLog.FromString(encode_prediction_log(record))
     assert log.WhichOneof("log_type") == "predict_log"
     assert log.predict_log.request.model_spec.name == "digits"
@@ -54,7 +54,7 @@ def test_the_official_message_reads_examples(method: str, kind: str) -> None:
     """Classify and regress records hold the tf.Examples themselves."""
     from tensorflow_serving.apis import prediction_log_pb2
 
-    record = WarmupRecord(model_name="digits", signature="judge", inputs={"inputs": EXAMPLES}, method_name=method)
+    record = RecordedRequest(model="digits", signature="judge", inputs={"inputs": EXAMPLES}, method_name=method)
     log = prediction_log_pb2.PredictionLog.FromString(encode_prediction_log(record))
     assert log.WhichOneof("log_type") == kind
     request = getattr(log, kind).request
@@ -154,7 +154,7 @@ def test_the_file_round_trips(tmp_path: Path) -> None:
     records = warmup_requests("m", references, {"c": CLASSIFY_METHOD})
     write_warmup(tmp_path, records)
     found = list(read_warmup(tmp_path))
-    assert [(each.model_name, each.signature, each.method_name) for each in found] == [
+    assert [(each.model, each.signature, each.method_name) for each in found] == [
         ("m", each.signature, each.method_name) for each in records
     ]
     for mine, theirs in zip(records, found, strict=True):

@@ -14,12 +14,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tfbundle_serving.apis.prediction_log import EXAMPLES, RecordedRequest, decode_prediction_log, encode_prediction_log
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
 from ..proof.reference import Arrays, Reference
 from ..runtime import import_tensorflow
-from .prediction_log import EXAMPLES, WarmupRecord, decode_prediction_log, encode_prediction_log
 
 #: TensorFlow Serving does not load a version with more.
 MAX_RECORDS = 1000
@@ -31,7 +31,7 @@ _MAX_RECORD_BYTES = 1 << 23
 
 def warmup_requests(
     model_name: str, references: Mapping[str, Reference], methods: Mapping[str, str] | None = None
-) -> list[WarmupRecord]:
+) -> list[RecordedRequest]:
     """Make the records: each signature at several batch sizes, 1,000 at most.
 
     Args:
@@ -41,8 +41,8 @@ def warmup_requests(
     """
     each = max(1, MAX_RECORDS // max(1, len(references)))
     records = [
-        WarmupRecord(
-            model_name=model_name,
+        RecordedRequest(
+            model=model_name,
             signature=signature,
             inputs=inputs,
             method_name=_method_for(inputs, (methods or {}).get(signature, PREDICT_METHOD)),
@@ -88,7 +88,7 @@ def _count_bytes(array: NDArray[Any]) -> int:
     return sum(map(len, array.ravel().tolist())) if array.dtype.kind == "O" else array.nbytes
 
 
-def write_warmup(folder: Path, records: list[WarmupRecord]) -> None:
+def write_warmup(folder: Path, records: list[RecordedRequest]) -> None:
     """Write the warm-up file of a version folder; one that a SavedModel brought with it stays as it is."""
     tf = import_tensorflow()
     path = folder / WARMUP_REQUESTS
@@ -100,7 +100,7 @@ def write_warmup(folder: Path, records: list[WarmupRecord]) -> None:
             writer.write(encode_prediction_log(record))
 
 
-def read_warmup(folder: Path) -> Iterator[WarmupRecord]:
+def read_warmup(folder: Path) -> Iterator[RecordedRequest]:
     """Read the warm-up file of a version folder.
 
     Raises:

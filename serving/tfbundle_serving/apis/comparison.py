@@ -132,7 +132,12 @@ class Comparison:
 
 
 def compare(
-    expected: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance | None = None, ptol: float = 0.0
+    expected: NDArray[Any],
+    actual: NDArray[Any],
+    tolerance: Tolerance | None = None,
+    ptol: float = 0.0,
+    *,
+    across_devices: bool = False,
 ) -> Comparison:
     """Compare two tensors.
 
@@ -141,6 +146,7 @@ def compare(
         actual: What is to be judged; of the same shape and dtype, strings as bytes or str.
         tolerance: What is allowed; None means `tolerance_for` the dtype and the size of `expected`.
         ptol: Share of elements, 0 to 1, that may differ by more.
+        across_devices: The two answers come from devices of different classes; see `tolerance_for`.
 
     Raises:
         InvalidArgument: A dtype has no TensorFlow counterpart, or ptol is no share.
@@ -151,7 +157,8 @@ def compare(
     wanted, got = dtypes.of_numpy(expected.dtype), dtypes.of_numpy(actual.dtype)
     if tolerance is None:
         floating = wanted.numpy_name in _TOLERANCES
-        tolerance = tolerance_for(wanted.numpy_name, rms=_rms(_real(expected)) if floating else 1.0)
+        rms = _rms(_real(expected)) if floating else 1.0
+        tolerance = tolerance_for(wanted.numpy_name, rms=rms, across_devices=across_devices)
     if expected.shape != actual.shape:
         return _incomparable(f"expected shape {expected.shape}, got {actual.shape}", expected.size, tolerance)
     if wanted is not got:

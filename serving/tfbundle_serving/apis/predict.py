@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DecodeError, InvalidArgument, Unimplemented
@@ -32,6 +33,20 @@ class PredictRequest:
     model_spec: ModelSpec | None
     inputs: Arrays
     output_filter: Sequence[str] = ()
+
+
+class UnreadableInputError(InvalidArgument):
+    """A tensor of a request cannot be read.
+
+    TensorFlow Serving says so only once it has found the model, the signature and the alias.
+
+    Attributes:
+        request: The request without its values: each input is an empty array.
+    """
+
+    def __init__(self, message: str, request: PredictRequest) -> None:
+        super().__init__(message)
+        self.request = request
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +77,14 @@ def decode_predict_request(data: Readable) -> PredictRequest:
 
     Raises:
         DecodeError: The bytes are not a PredictRequest.
-        InvalidArgument: A tensor cannot be read, or its dtype is none that a tensor could have; its alias is named.
+        UnreadableInputError: A tensor cannot be read, or its dtype is none that a tensor could have; its alias is
+            named.
     """
     spec: ModelSpec | None = None
     inputs: dict[str, NDArray[Any]] = {}
     output_filter: list[str] = []
+    unreadable = ""
+    cause: Exception | None = None
     for number, _, value in fields(view(data)):
         if number == 1:
             spec = decode_model_spec(as_view(value, "model_spec"))
@@ -74,10 +92,17 @@ def decode_predict_request(data: Readable) -> PredictRequest:
             alias, tensor = read_map_entry(as_view(value, "inputs"), "inputs")
             try:
                 inputs[alias] = decode_tensor(tensor)
-            except (DecodeError, Unimplemented) as error:  # the words of tensorflow/cc/saved_model/util.cc
-                raise InvalidArgument(f"tensor parsing error: {alias}") from error
+            except (DecodeError, Unimplemented) as error:
+                inputs[alias] = np.empty(0)
+                if cause is None:
+                    unreadable, cause = alias, error
         elif number == 3:
             output_filter.append(as_text(value, "output_filter"))
+    if cause is not None:
+        empty = dict.fromkeys(inputs, np.empty(0))
+        # The words of tensorflow/cc/saved_model/util.cc.
+        text = f"tensor parsing error: {unreadable}"
+        raise UnreadableInputError(text, PredictRequest(spec, empty, output_filter)) from cause
     return PredictRequest(spec, inputs, output_filter)
 
 

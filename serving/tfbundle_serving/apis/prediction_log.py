@@ -1,4 +1,4 @@
-"""Recorded requests: what servers log, and what warm-up files hold.
+"""Recorded requests: what servers log, and what warm-up files hold, to and from PredictionLog messages.
 
     a TFRecord file      records one behind the other: length (8 bytes), its checksum (4), data, its checksum (4)
     PredictionLog        classify_log = 2, regress_log = 3, multi_inference_log = 4, predict_log = 6; request = 1 in all
@@ -12,14 +12,18 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from .errors import DecodeError
-from .input_proto import decode_examples_request
-from .model_spec import DEFAULT_SIGNATURE, ModelSpec
+from .input_proto import ExamplesRequest, Input, decode_examples_request, encode_examples_request
+from .model_spec import ModelSpec
 from .multi_inference import decode_multi_inference_request
-from .predict import Arrays, decode_predict_request
-from .wire import as_view, fields, view
+from .predict import Arrays, PredictRequest, decode_predict_request, encode_predict_request
+from .signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
+from .wire import as_view, fields, length_field, view
 
 #: The one input of a signature that Classify and Regress call.
 EXAMPLES = "inputs"
@@ -28,21 +32,40 @@ _GZIP_MAGIC = b"\x1f\x8b"
 #: CRC-32C (Castagnoli), bit-reversed.
 _POLYNOMIAL = 0x82F63B78
 _REQUEST = 1
+#: Method name to the field of PredictionLog.
+_LOGS = {CLASSIFY_METHOD: 2, REGRESS_METHOD: 3, PREDICT_METHOD: 6}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
     """One recorded request to one signature.
 
     Attributes:
-        model: Model name in the record, or "".
         signature: The signature's name.
         inputs: Alias to array; serialized tf.Examples under "inputs" for Classify and Regress.
+        method_name: Which call it is: a predict, classify or regress method name.
+        model: Model name in the record, or ""; servers that replay it look past it.
     """
 
-    model: str
     signature: str
     inputs: Arrays
+    method_name: str = PREDICT_METHOD
+    model: str = ""
+
+
+def encode_prediction_log(record: RecordedRequest) -> bytes:
+    """Write a PredictionLog that holds one request.
+
+    Raises:
+        KeyError: The method name is none of predict, classify and regress.
+    """
+    # No version: the record is about to be replayed on whatever number the folder gets.
+    spec = ModelSpec(record.model, signature=record.signature)
+    if record.method_name == PREDICT_METHOD:
+        request = encode_predict_request(PredictRequest(spec, record.inputs))
+    else:
+        request = encode_examples_request(ExamplesRequest(spec, Input(record.inputs[EXAMPLES].tolist())))
+    return length_field(_LOGS[record.method_name], length_field(_REQUEST, request))
 
 
 def read_prediction_logs(path: str | os.PathLike[str]) -> Iterator[RecordedRequest]:
@@ -105,30 +128,34 @@ def decode_prediction_log(data: bytes) -> list[RecordedRequest]:
 
 def _read_predict(data: memoryview) -> list[RecordedRequest]:
     request = decode_predict_request(data)
-    return [_record(request.model_spec, request.inputs)]
+    return [_record(request.model_spec, request.inputs, PREDICT_METHOD)]
 
 
-def _read_examples(data: memoryview) -> list[RecordedRequest]:
+def _read_examples(data: memoryview, method_name: str) -> list[RecordedRequest]:
     request = decode_examples_request(data)
-    return [_record(request.model_spec, {EXAMPLES: request.input.to_array()})] if request.input.examples else []
+    return [_record(request.model_spec, _examples(request.input), method_name)]
 
 
 def _read_multi_inference(data: memoryview) -> list[RecordedRequest]:
     request = decode_multi_inference_request(data)
-    if not request.input.examples:
-        return []
-    inputs = {EXAMPLES: request.input.to_array()}
-    return [_record(task.model_spec, inputs) for task in request.tasks]
+    inputs = _examples(request.input)
+    return [_record(task.model_spec, inputs, task.method_name) for task in request.tasks]
 
 
-def _record(spec: ModelSpec | None, inputs: Arrays) -> RecordedRequest:
-    return RecordedRequest(spec.name if spec else "", spec.signature_key if spec else DEFAULT_SIGNATURE, inputs)
+def _examples(given: Input) -> Arrays:
+    # Without any, servers answer "Input is empty."; what a record holds is told all the same.
+    return {EXAMPLES: given.to_array() if given.examples else np.empty(0, object)}
+
+
+def _record(spec: ModelSpec | None, inputs: Arrays, method_name: str) -> RecordedRequest:
+    spec = spec or ModelSpec("")
+    return RecordedRequest(model=spec.name, signature=spec.signature_key, inputs=inputs, method_name=method_name)
 
 
 #: Field number of a PredictionLog to what reads its request.
 _READERS: Mapping[int, Callable[[memoryview], list[RecordedRequest]]] = {
-    2: _read_examples,
-    3: _read_examples,
+    2: partial(_read_examples, method_name=CLASSIFY_METHOD),
+    3: partial(_read_examples, method_name=REGRESS_METHOD),
     4: _read_multi_inference,
     6: _read_predict,
 }

@@ -26,6 +26,7 @@ from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.apis.multi_inference import InferenceResult, MultiInferenceRequest
 from tfbundle_serving.apis.predict import Arrays, PredictRequest, PredictResponse
 from tfbundle_serving.apis.regression import RegressionResponse
+from tfbundle_serving.apis.signatures import Signature
 
 from .access_log import note
 from .batching_run import Run
@@ -85,14 +86,28 @@ class DataPlane:
             ApiError: See `predict`.
         """
         name = spec.signature_key
-        signature = find_signature(live.servable.signatures, name, check_method=self._check_method_names)
-        check_inputs(signature, inputs.keys())
+        signature = self._fit(live, name, inputs)
         run = Run(name, inputs, choose_outputs(signature, output_filter))
         begun = time.perf_counter()
         outputs = await self._runner.run(live, run, timeout_s)
         self.metrics.runtime_latency.observe((time.perf_counter() - begun) * 1e6, spec.name, "Predict", "TF1")
         # Never the label, always the version and the signature's full name.
         return PredictResponse(ModelSpec(spec.name, live.version, None, name), outputs)
+
+    def check(self, request: PredictRequest) -> None:
+        """Say what is wrong with a request before its values are looked at: version, signature, names of inputs.
+
+        Raises:
+            ApiError: As `predict` would.
+        """
+        spec = _expect(request.model_spec)
+        with self.hold(spec) as live:
+            self._fit(live, spec.signature_key, request.inputs)
+
+    def _fit(self, live: LiveVersion, name: str, inputs: Arrays) -> Signature:
+        signature = find_signature(live.servable.signatures, name, check_method=self._check_method_names)
+        check_inputs(signature, inputs.keys())
+        return signature
 
     async def classify(self, request: ExamplesRequest, timeout_s: float | None = None) -> ClassificationResponse:
         """Give the classes of examples.
@@ -168,7 +183,10 @@ class DataPlane:
         Raises:
             ApiError: By its status; the texts are TensorFlow Serving's.
         """
-        spec = _expect(request.model_spec)
+        spec = request.model_spec
+        if spec is None:
+            raise _no_spec()
+        # A model without a name is found out when it is looked for.
         if not request.metadata_fields:
             raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
         for name in request.metadata_fields:
@@ -198,18 +216,22 @@ class DataPlane:
         """Give the state of every model's versions, which TensorFlow Serving cannot."""
         return {name: self._manager.status(name) for name in self._manager.models()}
 
-    def known_name(self, model: str) -> str:
-        """Give a model's name back if there is such a model, else "": metrics must not grow with invented names."""
-        return model if self._manager.knows(model) else ""
+    def counted_name(self, model: str) -> str:
+        """Give the name under which requests for a model are counted: its own, or "" where too many were invented."""
+        return model if self._manager.knows(model) else self.metrics.unknown_models.admit(model)
 
     async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a protocol's heavy work, such as reading megabytes of JSON, on a worker thread."""
         return await self._runner.aside(function, *args, **kwargs)
 
 
+def _no_spec() -> InvalidArgument:
+    return InvalidArgument("Missing ModelSpec")
+
+
 def _expect(spec: ModelSpec | None) -> ModelSpec:
     if spec is None:
-        raise InvalidArgument("Missing ModelSpec")
+        raise _no_spec()
     if not spec.name:
         raise InvalidArgument("ModelSpec has no name specified.")
     return spec

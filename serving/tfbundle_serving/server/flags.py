@@ -151,8 +151,8 @@ UNUSED: tuple[Unused, ...] = (
 
 _KNOWN: dict[str, Flag | Unused] = {flag.name: flag for flag in FLAGS} | {flag.name: flag for flag in UNUSED}
 
-#: Where our tensorflow_model_server differs from `tfbundle serve`: it listens on every address.
-_MODEL_SERVER_DEFAULTS = {"host": "0.0.0.0"}
+#: Where our tensorflow_model_server differs from `tfbundle serve`: None = every address, of IPv6 too for REST.
+_MODEL_SERVER_DEFAULTS = {"host": None}
 #: Python reads more, such as 1_000.
 _INT = re.compile(r"[+-]?[0-9]{1,18}")
 _BOOLS = {"": True, "true": True, "1": True, "false": False, "0": False}

@@ -14,9 +14,15 @@ from tfbundle_serving.apis.classification import encode_classification_response
 from tfbundle_serving.apis.errors import ApiError
 from tfbundle_serving.apis.input_proto import ExamplesRequest, decode_examples_request
 from tfbundle_serving.apis.model_metadata import decode_metadata_request, encode_metadata_response
+from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import decode_status_request, encode_status_response
 from tfbundle_serving.apis.multi_inference import decode_multi_inference_request, encode_multi_inference_response
-from tfbundle_serving.apis.predict import PredictRequest, decode_predict_request, encode_predict_response
+from tfbundle_serving.apis.predict import (
+    PredictRequest,
+    UnreadableInputError,
+    decode_predict_request,
+    encode_predict_response,
+)
 from tfbundle_serving.apis.regression import encode_regression_response
 from tfbundle_serving.apis.reload_config import (
     ReloadReply,
@@ -86,7 +92,12 @@ class GrpcApi:
         request = None
         status = "UNKNOWN"
         try:
-            request = await self._read(call.message())
+            try:
+                request = await self._read(call.message())
+            except UnreadableInputError as error:
+                request = error.request
+                self._plane.check(request)
+                raise
             response = await self._plane.predict(request, call.time_remaining())
             if is_heavy_to_write(list(response.outputs.values()), typed=self._typed):
                 reply = await self._plane.aside(encode_predict_response, response, typed=self._typed)
@@ -97,11 +108,14 @@ class GrpcApi:
             status = error.status_name
             raise
         finally:
-            model = self._plane.known_name(request.model_spec.name) if request and request.model_spec else ""
+            model = self._name(request.model_spec if request else None)
             self._plane.metrics.requests.add(model, status)
         took_us = (time.perf_counter() - begun) * 1e6
         self._plane.metrics.request_latency.observe(took_us, model, "Predict", "GRPC")
         return reply
+
+    def _name(self, spec: ModelSpec | None) -> str:
+        return self._plane.counted_name(spec.name) if spec else ""
 
     async def _read(self, body: Readable) -> PredictRequest:
         if is_heavy_to_read(body):
@@ -123,7 +137,7 @@ class GrpcApi:
             is_large = len(body) > _EXAMPLES_ASIDE_BYTES
             decode = decode_examples_request
             request = await self._plane.aside(decode, body) if is_large else decode(body)
-            model = self._plane.known_name(request.model_spec.name) if request.model_spec else ""
+            model = self._name(request.model_spec)
             response = await ask(request, call.time_remaining())
             # What has many examples has many results.
             reply = await self._plane.aside(encode, response) if is_large else encode(response)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from .flags import MAX_REQUEST_BYTES
-from .http2.connection import ConnectionLimits
 from .http2.frames import DEFAULT_FRAME_BYTES, LARGEST, LARGEST_FRAME_BYTES
+from .http2.service import ConnectionLimits
 
 log = logging.getLogger(__name__)
 

@@ -104,7 +104,7 @@ class GrpcServer:
             return False
         return True
 
-    # What connections ask (`http2.connection.Service`).
+    # What connections ask (`http2.service.Service`).
 
     def read(self, headers: Sequence[Header], *, is_cut: bool) -> Head:
         """Say what a list of headers asks for."""
@@ -153,12 +153,13 @@ class _Age:
         now: When it was made.
     """
 
-    __slots__ = ("_asked", "_busy", "_heard", "_left", "_made")
+    __slots__ = ("_asked", "_busy", "_heard", "_last", "_left", "_made")
 
     def __init__(self, now: float) -> None:
         self._made = self._busy = self._heard = now
         self._asked: float | None = None
         self._left: float | None = None
+        self._last = 0
 
     def look(self, connection: Connection[Head], now: float, limits: GrpcLimits) -> None:
         """End a connection that is too old, idle for too long, or dead."""
@@ -170,8 +171,8 @@ class _Age:
         elif self._asked is None and limits.keepalive_s is not None and now - self._heard >= limits.keepalive_s:
             self._asked = now
             connection.ask_whether_alive()
-        if not connection.is_idle:
-            self._busy = now
+        if not connection.is_idle or connection.last != self._last:  # short calls are over when they are looked for
+            self._busy, self._last = now, connection.last
         is_old = limits.age_s is not None and now - self._made >= limits.age_s
         if self._left is None and (is_old or (limits.idle_s is not None and now - self._busy >= limits.idle_s)):
             self._left = now

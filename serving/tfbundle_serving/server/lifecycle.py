@@ -237,7 +237,8 @@ class Server:
             self._grpc_socket = bind(settings.host, settings.grpc_port, "port", is_shared=is_shared)
             self._closing.callback(self._grpc_socket.close)
         if settings.rest_port is not None:
-            self._rest_socket = bind(settings.host, settings.rest_port, "rest_api_port", is_shared=self._is_shared)
+            host = settings.rest_host or settings.host
+            self._rest_socket = bind(host, settings.rest_port, "rest_api_port", is_shared=self._is_shared)
             self._closing.callback(self._rest_socket.close)
 
     def _await_models(self, models: tuple[ModelConfig, ...], cancelled: threading.Event, *, is_lenient: bool) -> None:

@@ -16,6 +16,7 @@ from tfbundle_serving.apis.errors import BundleError
 BACKLOG = 2048
 #: Open files that are asked for at most; where the system has no bound, tables of that size would be made.
 MOST_FILES = 65_536
+_EVERY, _EVERY_IPV4 = "::", "0.0.0.0"
 #: How long requests under way may take to finish once the server is asked to stop.
 GRACE_S = 30.0
 
@@ -28,7 +29,7 @@ def bind(host: str, port: int, flag: str, *, is_shared: bool = False) -> socket.
     """Take a port without listening yet: who connects before `listen` is refused.
 
     Args:
-        host: Address; one with a colon is IPv6.
+        host: Address; one with a colon is IPv6. "::" is every address of IPv4 and IPv6, or of IPv4 where that is all.
         port: 0 means one that the system picks.
         flag: The flag that chooses another port; the message names it.
         is_shared: Whether other processes of this user may take it too; Linux then spreads connections over them.
@@ -36,9 +37,12 @@ def bind(host: str, port: int, flag: str, *, is_shared: bool = False) -> socket.
     Raises:
         PortUnavailableError: The port is in use, or the address is not this machine's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    if host == _EVERY and not _has_ipv6():
+        host = _EVERY_IPV4
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
+        if host == _EVERY:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         # Lets a restarted server have its port back at once.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if is_shared:
@@ -47,9 +51,21 @@ def bind(host: str, port: int, flag: str, *, is_shared: bool = False) -> socket.
     except OSError as error:
         listener.close()
         raise PortUnavailableError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --{flag}=PORT"
+            f"cannot listen on {target(host, port)}: {error.strerror or error}; choose another port with --{flag}=PORT"
         ) from error
     return listener
+
+
+def _has_ipv6() -> bool:
+    """Tell whether this machine has IPv6; it may have been turned off where Python knows it."""
+    if not socket.has_dualstack_ipv6():
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((_EVERY, 0))
+    except OSError:
+        return False
+    return True
 
 
 def bind_path(path: str, flag: str) -> socket.socket:

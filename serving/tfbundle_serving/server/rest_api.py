@@ -143,8 +143,7 @@ class RestApi:
             status = Internal("").status_name
             reply = Reply(Internal.http_status, json_reply.write_error(f"{type(error).__name__}: {error}"))
         metrics = self._plane.metrics
-        model = route.spec.name if route else ""
-        model = self._plane.known_name(model) or metrics.unknown_models.admit(model)
+        model = self._plane.counted_name(route.spec.name) if route else ""
         metrics.requests.add(model, status)
         if status == "OK":
             api = route.action.value if route and method == "POST" else ""

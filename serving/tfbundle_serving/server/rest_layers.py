@@ -196,4 +196,6 @@ def _peer(client: tuple[str, int] | None) -> str:
     if client is None:
         return ""
     host, port = client
+    # How a socket for both shows a client that came by IPv4.
+    host = host.removeprefix("::ffff:")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

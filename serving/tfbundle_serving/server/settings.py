@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 #: The one value of --mixed_precision that there is.
 BFLOAT16 = "bfloat16"
 
+#: Every address of IPv4; and of IPv6, too, where there is that.
+_EVERY_IPV4, _EVERY = "0.0.0.0", "::"
+
 #: The REST port where a models directory is given and no port.
 DEFAULT_REST_PORT = 8501
 
@@ -93,6 +96,7 @@ class ServerSettings:
         models: The models by configuration.
         models_dir: Folder of which every sub-folder with a version is a model, instead of `models`.
         host: Address to listen on.
+        rest_host: The same for REST; None = `host`.
         grpc_port: Port for gRPC; 0 = the system picks one, None = off.
         rest_port: Port for REST; likewise.
         grpc_socket_path: UNIX socket for gRPC, "" = none.
@@ -120,6 +124,7 @@ class ServerSettings:
     models: tuple[ModelConfig, ...] = ()
     models_dir: Path | None = None
     host: str = "127.0.0.1"
+    rest_host: str | None = None
     grpc_port: int | None = 0
     rest_port: int | None = 0
     grpc_socket_path: str = ""
@@ -183,7 +188,9 @@ def settings_from_flags(flags: Parsed) -> ServerSettings:
     return ServerSettings(
         models=_models(flags),
         models_dir=Path(flags.models_dir).absolute() if flags.models_dir else None,
-        host=flags["host"],
+        # As tensorflow_model_server: grpc's 0.0.0.0, and libevent's [::].
+        host=flags["host"] or _EVERY_IPV4,
+        rest_host=flags["host"] or _EVERY,
         grpc_port=_port(flags["port"]),
         rest_port=_port(rest_port),
         grpc_socket_path=flags["grpc_socket_path"],

@@ -102,12 +102,13 @@ def serve_workers(settings: ServerSettings, count: int, on_started: Callable[[St
         check_models_dir(settings.models_dir)
     with contextlib.ExitStack() as closing:
 
-        def take(port: int | None, flag: str) -> int | None:
+        def take(host: str, port: int | None, flag: str) -> int | None:
             if port is None:
                 return None
-            return int(closing.enter_context(reserve(settings.host, port, flag)).getsockname()[1])
+            return int(closing.enter_context(reserve(host, port, flag)).getsockname()[1])
 
-        grpc_port, rest_port = take(settings.grpc_port, "port"), take(settings.rest_port, "rest_api_port")
+        grpc_port = take(settings.host, settings.grpc_port, "port")
+        rest_port = take(settings.rest_host or settings.host, settings.rest_port, "rest_api_port")
         shared = replace(settings, grpc_port=grpc_port, rest_port=rest_port)
         path = settings.grpc_socket_path
         path_socket = closing.enter_context(bind_path(path, "grpc_socket_path")) if path else None

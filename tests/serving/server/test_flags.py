@@ -91,7 +91,7 @@ def test_every_flag_of_tensorflow_serving_is_read() -> None:
     assert (flags["per_process_gpu_memory_fraction"], flags["mixed_precision"]) == (0.5, "bfloat16")
     assert flags["model_config_file_poll_wait_seconds"] == 3
     assert parse(arguments, as_model_server=True).values == flags.values | {
-        "host": "0.0.0.0",
+        "host": None,
         "ignore_unknown_flags": True,
     }
 
@@ -118,7 +118,7 @@ def test_as_tensorflow_model_server() -> None:
     arguments = ["models", "--no_such=1", "-v", "--port=7", "--port", "--model_name", "--help"]
     flags = parse(arguments, as_model_server=True)
     assert flags.ignored == ("models", "--no_such=1", "-v", "--port", "--model_name", "--help")
-    assert (flags.models_dir, flags["host"], flags["port"]) == ("", "0.0.0.0", 7)
+    assert (flags.models_dir, flags["host"], flags["port"]) == ("", None, 7)
     assert parse(["--host=::1"], as_model_server=True)["host"] == "::1"
     with pytest.raises(FlagError, match="'x'"):
         parse(["--port=x"], as_model_server=True)

@@ -10,30 +10,28 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 import requests
 from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
-from tests.models import save_slow
-from tests.servers import RunningServer, running_server, start_server
+from tests.servers import RunningServer, running_server
 from tests.serving.server.conftest import PATIENCE_S, publish, wait_for
 from tests.serving.server.in_process import predict
-from tfbundle_client import Client
 from tfbundle_serving.server.metrics_sum import sum_metrics
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux spreads connections")
 
-X = np.array([2.0], np.float32)
 METRICS = "/monitoring/prometheus/metrics"
 STATUS = "/v1/models/half_plus_two"
+#: What the counter counts up to in about a second.
+COUNTED = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -179,48 +177,65 @@ def test_a_reload_reaches_both(shared: RunningServer, tiny_models: Path) -> None
         assert asked("/v1/models/other/metadata") == {404}
 
 
-def test_a_worker_that_is_killed_is_replaced(shared: RunningServer, tiny_models: Path) -> None:
-    """Requests go on meanwhile, and the new worker serves what the others do now, not what the start said."""
-    label = 'version_labels { key: "stable" value: 123 }'
-    reload(shared, f"model_config_list {{ {_model('half_plus_two', tiny_models / 'half_plus_two', label)} }}")
+@dataclass(frozen=True)
+class Replaced:
+    """A worker that was killed and replaced.
+
+    Attributes:
+        base: The base path of m.
+        killed: The process that was killed.
+        statuses: What requests were answered with meanwhile.
+    """
+
+    base: Path
+    killed: int
+    statuses: list[int]
+
+
+@pytest.fixture(scope="module")
+def replaced(shared: RunningServer, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replaced]:
+    """One of the two workers is new: it never had version 1 of the model m, which the other still has."""
+    half = tiny_models / "half_plus_two"
+    base = tmp_path_factory.mktemp("models") / "m"
+    publish(half / "123", base, 1)
+    stable = _model("half_plus_two", half, 'version_labels { key: "stable" value: 123 }')
+    reload(shared, f"model_config_list {{ {stable} {_model('m', base)} }}")
+    publish(half / "123", base, 2)
     new, killed = kill_one(shared)
-    answered = 0
+    statuses: list[int] = []
 
     def ask() -> bool:
-        nonlocal answered
         reply = requests.get(f"{shared.rest_url}{STATUS}/labels/stable/metadata", timeout=PATIENCE_S)
-        assert reply.status_code == 200
-        answered += 1
+        statuses.append(reply.status_code)
         return listens(shared, new)
 
     wait_for(ask, "the new worker to listen")
-    assert answered > 1
+    yield Replaced(base, killed, statuses)
+    reload(shared, f"model_config_list {{ {_model('half_plus_two', half)} }}")
+
+
+def test_a_worker_that_is_killed_is_replaced(shared: RunningServer, replaced: Replaced) -> None:
+    """Requests go on meanwhile, and the new worker serves what the others do now, not what the start said."""
+    assert len(replaced.statuses) > 1
+    assert set(replaced.statuses) == {200}
     with sessions(shared) as made:
         for session in made:
             reply = session.get(f"{shared.rest_url}{STATUS}/labels/stable/metadata", timeout=PATIENCE_S)
             assert reply.status_code == 200
     said = [line for line in shared.log.read_text().splitlines() if "SIGKILL" in line]
     assert len(said) == 1
-    assert f"(process {killed}) was ended by SIGKILL; another is started now" in said[0]
+    assert f"(process {replaced.killed}) was ended by SIGKILL; another is started now" in said[0]
 
 
-def test_a_reload_that_one_refuses_changes_none(shared: RunningServer, tiny_models: Path, tmp_path: Path) -> None:
-    """Here one worker still has version 1 and one, started later, never had it: a label for it cannot be had."""
-    half = tiny_models / "half_plus_two/123"
-    publish(half, tmp_path / "m", 1)
-    plain = _model("m", tmp_path / "m")
-    reload(shared, f"model_config_list {{ {plain} }}")
-    publish(half, tmp_path / "m", 2)
-    new, _ = kill_one(shared)
-    wait_for(lambda: listens(shared, new), "the new worker")
+def test_a_reload_that_one_refuses_changes_none(shared: RunningServer, replaced: Replaced) -> None:
+    """Only one worker has version 1 of m, so a label for it cannot be had."""
+    url = f"{shared.rest_url}/v1/models/m/labels/old/metadata"
     with sessions(shared) as made:
-        label = _model("m", tmp_path / "m", 'version_labels { key: "old" value: 1 }')
+        label = _model("m", replaced.base, 'version_labels { key: "old" value: 1 }')
         with pytest.raises(grpc.RpcError) as caught:
             reload(shared, f"model_config_list {{ {label} }}")
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        url = f"{shared.rest_url}/v1/models/m/labels/old/metadata"
         assert {each.get(url, timeout=PATIENCE_S).status_code for each in made} == {400}
-    reload(shared, f"model_config_list {{ {_model('half_plus_two', tiny_models / 'half_plus_two')} }}")
 
 
 def test_the_access_log_has_whole_lines(shared: RunningServer) -> None:
@@ -233,44 +248,16 @@ def test_the_access_log_has_whole_lines(shared: RunningServer) -> None:
     assert all(line.startswith('{"time"') and line.endswith("}") and line.count('"time"') == 1 for line in lines)
 
 
-def test_sigterm_drains_all(tmp_path: Path) -> None:
-    """Requests under way in either worker are answered, then all processes end, and the exit code is 0."""
-    save_slow(tmp_path / "slow/1", rounds=400)
-    server = start_server(str(tmp_path), "--workers=2", folder=tmp_path / "run")
-    pids = workers(server)
-    running = threading.Barrier(5)
-
-    def call() -> list[float]:
-        with Client(server.rest_url) as client:
-            client.status("slow")
-            running.wait(PATIENCE_S)
-            answer: list[float] = client.predict("slow", X, timeout=PATIENCE_S)["y"].tolist()
-            return answer
-
-    busy_s = sum(_cpu_s(pid) for pid in pids)
-    with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(call) for _ in range(4)]
-        running.wait(PATIENCE_S)
-        wait_for(lambda: sum(_cpu_s(pid) for pid in pids) > busy_s + 0.6, "the requests to run")
-        server.process.send_signal(signal.SIGTERM)
-        assert [each.result() for each in calls] == [[2.0]] * 4
-    assert server.process.wait(PATIENCE_S) == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_a_start_that_fails_says_so_once(tmp_path: Path) -> None:
-    """A model that no worker can load ends the start with one message and tensorflow_model_server's exit code."""
-    (tmp_path / "m/1").mkdir(parents=True)
+def test_a_start_that_fails_says_so_once(tiny_models: Path, tmp_path: Path) -> None:
+    """What no worker can do ends the start with one message and tensorflow_model_server's exit code."""
+    ssl = tmp_path / "ssl.config"
+    ssl.write_text('server_key: "no key" server_cert: "no certificate"')
     code = "import sys; from tfbundle_serving.cli import tensorflow_model_server as run; sys.exit(run())"
-    flags = [f"--model_base_path={tmp_path / 'm'}", "--workers=2", "--port=auto", "--max_num_load_retries=0"]
-    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
+    flags = [f"--model_base_path={tiny_models / 'half_plus_two'}", "--workers=2", "--port=auto"]
+    command = [sys.executable, "-c", code, *flags, f"--ssl_config_file={ssl}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 255, done.stderr
-    assert done.stdout.count("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available") == 1
+    assert done.stdout.count("Failed to start server. Error: INVALID_ARGUMENT: server_key and server_cert") == 1
     assert "Traceback" not in done.stderr
 
 
@@ -298,3 +285,26 @@ def test_sums() -> None:
     assert sum_metrics([first, second, b""]) == (
         b'# TYPE a counter\na{m="x y"} 5\na{m="z"} 1\n# TYPE b histogram\nb_sum{} 0.5\nb_bucket{le="+Inf"} 1\n'
     )
+
+
+def test_sigterm_drains_all(shared: RunningServer, tiny_models: Path) -> None:
+    """Requests under way in either worker are answered, then all processes end, and the exit code is 0.
+
+    It stands last, since it ends the server that the others share.
+    """
+    reload(shared, f"model_config_list {{ {_model('counter', tiny_models / 'counter')} }}")
+    url, body = f"{shared.rest_url}/v1/models/counter:predict", f'{{"inputs": [{COUNTED}]}}'
+    with sessions(shared) as made, ThreadPoolExecutor(len(made)) as pool:
+        busy_s = {pid: _cpu_s(pid) for pid in workers(shared)}
+        calls = [pool.submit(session.post, url, data=body, timeout=PATIENCE_S) for session in made]
+        wait_for(lambda: all(_cpu_s(pid) > before + 0.1 for pid, before in busy_s.items()), "both to run")
+        shared.process.send_signal(signal.SIGTERM)
+        assert not any(call.done() for call in calls)
+        assert [call.result().json() for call in calls] == [{"outputs": COUNTED}] * len(made)
+    assert shared.process.wait(PATIENCE_S) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in busy_s)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

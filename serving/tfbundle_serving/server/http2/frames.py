@@ -39,6 +39,9 @@ LARGEST = (1 << 31) - 1
 DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME_BYTES = 16_384
 LARGEST_FRAME_BYTES = (1 << 24) - 1
+#: Bytes that frames other than DATA may have here, and headers over several: what is larger nobody needs, and it is put
+#: together from received pieces, each time anew.
+SMALL_FRAME_BYTES = 1 << 16
 
 
 class ErrorCode(IntEnum):

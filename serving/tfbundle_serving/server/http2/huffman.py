@@ -20,6 +20,8 @@ _LENGTHS = bytes.fromhex(
     "14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
 _LONGEST = 30
+#: Bytes of strings that are remembered, those that clients send with every call: longer ones would fill the memory.
+_KNOWN_BYTES = 256
 _END = 256
 
 
@@ -47,13 +49,21 @@ def _classes() -> tuple[list[int], list[tuple[int, int, int]], list[int]]:
 _STARTS, _CLASSES, _SYMBOLS = _classes()
 
 
-@lru_cache(maxsize=1024)
 def decode_huffman(data: bytes) -> bytes:
     """Read a string in Huffman code.
 
     Raises:
         ValueError: It is none: the end symbol is in it, or its padding is longer than 7 bits or not all ones.
     """
+    return _decode_known(data) if len(data) <= _KNOWN_BYTES else _decode(data)
+
+
+@lru_cache(maxsize=1024)
+def _decode_known(data: bytes) -> bytes:
+    return _decode(data)
+
+
+def _decode(data: bytes) -> bytes:
     out = bytearray()
     bits = have = at = 0
     while True:

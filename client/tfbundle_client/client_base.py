@@ -1,0 +1,496 @@
+"""What a client can be asked, once for both clients: arguments are checked here and become a flow.
+
+`Client` drives the flows through a blocking transport, `AsyncClient` through an asynchronous one; a method there is the
+method of the same name here, with `blocking` or `awaited` around it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, Literal
+
+from tfbundle_serving.apis.errors import FailedPrecondition
+from tfbundle_serving.apis.model_metadata import ModelMetadata
+from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.model_status import VersionStatus
+from tfbundle_serving.apis.models_config import encode_models_config
+from tfbundle_serving.apis.reload_config import ReloadReply
+from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD
+
+from . import flows, flows_examples, flows_server
+from .address import Address, parse_address
+from .batches_flow import Stream, StreamSettings, open_stream
+from .connection import Connection, Tls
+from .deadline import Deadline
+from .example_inputs import Example, as_input
+from .flows import Flow, Result, Tries
+from .hooks import Hooks, Observer, OnRequest, OnResponse
+from .inferences import Classifications, Regressions
+from .input_fitting import Casting
+from .prediction import Prediction
+from .retry import Retry, Retrying
+from .sending import carry_out
+from .signature_cache import SignatureCache
+from .tracing import find_tracing
+from .transport import AsyncTransport, Transport
+
+
+class Unset(Enum):
+    """Tells "not given" from None."""
+
+    UNSET = "the client's own setting"
+
+
+UNSET: Final = Unset.UNSET
+Timeout = float | None | Unset
+
+#: Seconds that a call may take unless the caller says otherwise.
+DEFAULT_TIMEOUT_S = 60.0
+
+_DEFAULT_RETRY = Retry()
+#: Kind of transport to the seconds in which it makes no new connection after one that failed. gRPC's own back-off is at
+#: least 100 ms and varies by a fifth; a message sent within it fails at once.
+_RECONNECT_S = {"gRPC": 0.13}
+_ONCE = Retrying(None)
+
+
+class ClientBase:
+    """Calls models on one server or several with the same models, over gRPC or REST.
+
+    A client connects when it is first used. It may be shared by threads, and used after a fork. Make one and keep it.
+    """
+
+    _transport: Transport | AsyncTransport
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        retry: Retry | None = _DEFAULT_RETRY,
+        headers: Mapping[str, str] | None = None,
+        bearer_token: str | Callable[[], str] | None = None,
+        tls: Tls | None = None,
+        compression: Literal["gzip"] | None = None,
+        session: Any = None,
+        channel: Any = None,
+        channel_options: Mapping[str, int | str] | None = None,
+        on_request: OnRequest | None = None,
+        on_response: OnResponse | None = None,
+        version_ttl_s: float = 0.25,
+    ) -> None:
+        """Set a client up; nothing is sent yet.
+
+        Args:
+            url: grpc://host:port, grpcs://host:port, http://host:port, https://host:port, unix:/path,
+                dns:///host:port, or several with commas between (see `address`).
+            timeout: Seconds that each call may take in all, look-ups and retries included; None means no limit.
+            retry: When a failed message is sent again; None means never.
+            headers: Sent with every request, as HTTP headers or as gRPC metadata.
+            bearer_token: Sent as `Authorization: Bearer ...`; a function is asked before each request.
+            tls: Whom to trust and who we are, for grpcs:// and https://.
+            compression: "gzip" compresses requests, which pays on slow links only.
+            session: A `requests.Session` (for AsyncClient an `aiohttp.ClientSession`) to use instead of an own one; it
+                stays open when the client closes. Its adapters decide whether the read timeout is for the whole answer
+                (see `total_timeout`).
+            channel: A `grpc.Channel` (for AsyncClient a `grpc.aio.Channel`) to use instead of an own one; likewise.
+            channel_options: gRPC channel arguments that are added to or replace our own.
+            on_request: Called before each message; see `hooks`.
+            on_response: Called after each message.
+            version_ttl_s: Over REST, for how many seconds the look-up of the latest version or of a label holds (see
+                `flows`); gRPC needs none.
+
+        Raises:
+            InvalidArgument: The address is none, or a setting does not go with it.
+        """
+        self._address = parse_address(url)
+        Deadline.after(timeout)  # refuses what is no timeout here, where it was written
+        connection = Connection(
+            headers=headers or {},
+            bearer_token=bearer_token,
+            tls=tls,
+            compression=compression,
+            channel_options=channel_options or {},
+            session=session,
+            channel=channel,
+        )
+        self._transport = self._open(self._address, connection)
+        self._timeout_s = timeout
+        self._retrying = Retrying(retry, reconnect_s=_RECONNECT_S.get(self._transport.name, 0.0))
+        self._cache = SignatureCache()
+        self._looking = flows_examples.Looking(
+            cache=self._cache, names_version=self._transport.names_version, version_ttl_s=version_ttl_s
+        )
+        self._hooks = (on_request, on_response)
+        self._observers = self._find_observers()
+        self._is_closed = False
+
+    def _open(self, address: Address, connection: Connection) -> Transport | AsyncTransport:
+        raise NotImplementedError
+
+    def _find_observers(self) -> tuple[Observer, ...]:
+        on_request, on_response = self._hooks
+        found: list[Observer] = []
+        tracing = find_tracing(self._transport.name, self._address)
+        if tracing is not None:
+            found.append(tracing)
+        if on_request is not None or on_response is not None:
+            found.append(
+                Hooks(
+                    transport=self._transport.name,
+                    address=self._address.url,
+                    on_request=on_request,
+                    on_response=on_response,
+                )
+            )
+        return tuple(found)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._address.url
+
+    @property
+    def transport(self) -> str:
+        """The kind of transport: gRPC, REST or local."""
+        return self._transport.name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address.url!r})"
+
+    def _ask_predict(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str = "",
+        outputs: str | Sequence[str] = (),
+        casting: Casting = "safe",
+        timeout: Timeout = UNSET,
+    ) -> Flow[Prediction]:
+        """Run a signature.
+
+        Args:
+            model: Model name.
+            inputs: {input name: array}, or one array for a signature with one input. Lists, numbers and pandas
+                DataFrames are taken as well; see `input_fitting` for what is converted to what.
+            version: A version; by default the highest that is AVAILABLE.
+            label: A version label, such as "canary"; not together with a version.
+            signature: Signature name; by default serving_default.
+            outputs: Names of the wanted outputs; by default all.
+            casting: "same_kind" also casts arrays where values are rounded (float64 to float32).
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            SignatureMismatch: The inputs do not fit, or there is no such signature or output; nothing was sent.
+            NotFound: There is no such model or version.
+            InvalidArgument: There is no such label, or the model refuses the values.
+            Unimplemented: The dtype does not travel over this transport.
+            ConnectionFailed: Nothing answers at the address.
+            DeadlineExceeded: No answer in time.
+            ApiError: Another failure, by its status.
+        """
+        question = flows.Question(
+            spec=ModelSpec(model, version, label, signature),
+            inputs=inputs,
+            outputs=tuple(dict.fromkeys([outputs] if isinstance(outputs, str) else outputs)),
+            casting=casting,
+            deadline=self._deadline(timeout),
+        )
+        looking = self._looking
+        flow = flows.predict(
+            question, self._cache, names_version=looking.names_version, version_ttl_s=looking.version_ttl_s
+        )
+        return self._carry_out(flow, question.spec, question.tries)
+
+    def _ask_predict_batches(
+        self,
+        model: str,
+        data: Any,
+        *,
+        batch_size: int = 512,
+        in_flight: int = 4,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str = "",
+        outputs: str | Sequence[str] = (),
+        casting: Casting = "safe",
+        timeout: Timeout = UNSET,
+        first_row: int = 0,
+        pin_version: bool = True,
+    ) -> Flow[Stream]:
+        """Run a signature on any number of rows, in batches, with several on their way at once.
+
+        Rows are answered once each and in order. Memory holds the batches that are in flight, however many rows there
+        are. A server that is away for a while is waited for; see `batches_flow`.
+
+        Args:
+            model: Model name.
+            data: An array (memory-mapped ones are read as they are sent), {input name: array}, a DataFrame, or an
+                iterable of rows or of batches (for AsyncClient also an asynchronous one); see `batches`.
+            batch_size: Rows in a message at most. A server that joins requests to smaller batches gets them in pieces.
+            in_flight: Messages on their way at once.
+            version: A version; by default the highest that is AVAILABLE.
+            label: A version label, such as "canary"; not together with a version.
+            signature: Signature name; by default serving_default.
+            outputs: Names of the wanted outputs; by default all.
+            casting: "same_kind" also casts arrays where values are rounded (float64 to float32).
+            timeout: Seconds for each batch, waiting for a server that is away included; None means no limit.
+            first_row: The number of the first row, for a stream that goes on where another ended.
+            pin_version: Whether all rows go to the version that is there at the start, even if a newer one comes.
+
+        Returns:
+            An iterator over the answers, each a `Prediction` that also has first_row and rows. Closing it early stops
+            the work.
+
+        Raises:
+            ApiError: A batch has no answer; the message says which rows, and how many before them were answered.
+        """
+        settings = StreamSettings(
+            batch_size=batch_size,
+            in_flight=in_flight,
+            timeout_s=self._timeout_s if timeout is UNSET else timeout,
+            first_row=first_row,
+            pin_version=pin_version,
+        )
+
+        def ask(inputs: Any, spec: ModelSpec, timeout_s: float | None) -> Flow[Prediction]:
+            return self._ask_predict(
+                model,
+                inputs,
+                version=spec.version,
+                label=spec.label,
+                signature=signature,
+                outputs=outputs,
+                casting=casting,
+                timeout=timeout_s,
+            )
+
+        spec = ModelSpec(model, version, label, signature)
+        flow = open_stream(data, settings, spec, self._cache, ask, self._retrying.retry)
+        return self._carry_out(flow, spec, Tries())
+
+    def _ask_classify(
+        self,
+        model: str,
+        examples: Sequence[Example],
+        *,
+        context: Example | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str = "",
+        timeout: Timeout = UNSET,
+    ) -> Flow[Classifications]:
+        """Ask a classify signature for the classes of examples.
+
+        Args:
+            model: Model name.
+            examples: One {feature: value or list of values} or serialized tf.train.Example each; see `example_inputs`.
+            context: Features that all examples share; an example's own feature of the same name counts more.
+            version: A version; by default the highest that is AVAILABLE.
+            label: A version label, such as "canary"; not together with a version.
+            signature: Signature name; by default serving_default.
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            InvalidArgument: An example is none, or the signature is not for this.
+            NotFound: There is no such model or version.
+            ApiError: Another failure, by its status.
+        """
+        question = self._examples_question(ModelSpec(model, version, label, signature), examples, context, timeout)
+        return self._carry_out(flows_examples.classify(question, self._looking), question.spec, question.tries)
+
+    def _ask_regress(
+        self,
+        model: str,
+        examples: Sequence[Example],
+        *,
+        context: Example | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str = "",
+        timeout: Timeout = UNSET,
+    ) -> Flow[Regressions]:
+        """Ask a regress signature for a number for each example.
+
+        Args:
+            model: Model name.
+            examples: One {feature: value or list of values} or serialized tf.train.Example each; see `example_inputs`.
+            context: Features that all examples share; an example's own feature of the same name counts more.
+            version: A version; by default the highest that is AVAILABLE.
+            label: A version label, such as "canary"; not together with a version.
+            signature: Signature name; by default serving_default.
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            InvalidArgument: An example is none, or the signature is not for this.
+            NotFound: There is no such model or version.
+            ApiError: Another failure, by its status.
+        """
+        question = self._examples_question(ModelSpec(model, version, label, signature), examples, context, timeout)
+        return self._carry_out(flows_examples.regress(question, self._looking), question.spec, question.tries)
+
+    def _ask_multi_inference(
+        self,
+        model: str,
+        examples: Sequence[Example],
+        *,
+        classify: Sequence[str] = (),
+        regress: Sequence[str] = (),
+        context: Example | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: Timeout = UNSET,
+    ) -> Flow[dict[str, Classifications | Regressions]]:
+        """Run several signatures of one version on the same examples.
+
+        Args:
+            model: Model name.
+            examples: One {feature: value or list of values} or serialized tf.train.Example each; see `example_inputs`.
+            classify: Names of the classify signatures to run.
+            regress: Names of the regress signatures to run.
+            context: Features that all examples share.
+            version: A version; by default the highest that is AVAILABLE.
+            label: A version label, such as "canary"; not together with a version.
+            timeout: Seconds for the whole call; None means no limit.
+
+        Returns:
+            Signature name to result.
+
+        Raises:
+            InvalidArgument: An example is none, or a signature is not for this.
+            NotFound: There is no such model or version.
+            ApiError: Another failure, by its status.
+        """
+        question = self._examples_question(ModelSpec(model, version, label), examples, context, timeout)
+        tasks = [(CLASSIFY_METHOD, name) for name in classify] + [(REGRESS_METHOD, name) for name in regress]
+        flow = flows_examples.multi_inference(question, self._looking, tasks)
+        return self._carry_out(flow, question.spec, question.tries)
+
+    def _ask_metadata(
+        self, model: str, *, version: int | None = None, label: str | None = None, timeout: Timeout = UNSET
+    ) -> Flow[ModelMetadata]:
+        """Ask for the signatures of a version, and which version that is.
+
+        Raises:
+            NotFound: There is no such model or version.
+            InvalidArgument: There is no such label.
+            ApiError: Another failure, by its status.
+        """
+        spec = ModelSpec(model, version, label)
+        return self._carry_out(flows.metadata(spec, self._cache, self._deadline(timeout)), spec, Tries())
+
+    def _ask_status(
+        self, model: str, *, version: int | None = None, timeout: Timeout = UNSET
+    ) -> Flow[list[VersionStatus]]:
+        """Ask for the state of a model's versions, the highest first.
+
+        Versions that are gone stay listed as END.
+
+        Raises:
+            NotFound: The server knows no such model or version.
+            ApiError: Another failure, by its status.
+        """
+        spec = ModelSpec(model, version)
+        return self._carry_out(flows.status(spec, self._cache, self._deadline(timeout)), spec, Tries())
+
+    def _ask_wait_until_available(
+        self, model: str, *, version: int | None = None, timeout: Timeout = UNSET
+    ) -> Flow[VersionStatus]:
+        """Wait until a version answers requests: the one given, or any.
+
+        A server that is not there yet, or does not know the model yet, is waited for.
+
+        Returns:
+            The status of that version; without one given, of the highest that is AVAILABLE.
+
+        Raises:
+            DeadlineExceeded: It did not happen in time; the message says what was seen last.
+            FailedPrecondition: The version could not be loaded.
+            ApiError: Another failure, by its status.
+        """
+        spec = ModelSpec(model, version)
+        flow = flows_server.wait_until_available(spec, self._cache, self._deadline(timeout))
+        # It asks again and again by itself.
+        return self._carry_out(flow, spec, Tries(), _ONCE)
+
+    def _ask_health(self, service: str = "", *, timeout: Timeout = UNSET) -> Flow[bool]:
+        """Ask whether the server takes requests, or whether a model has an AVAILABLE version.
+
+        Args:
+            service: Model name; "" for the server as a whole.
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            NotFound: There is no such model.
+            Unimplemented: The server has no health check; TensorFlow Serving has one over gRPC only, if it is told to.
+                Models can be asked for all the same.
+            ApiError: Another failure, by its status; a server that is not there is ConnectionFailed.
+        """
+        flow = flows_server.health(
+            service, self._cache, self._deadline(timeout), asks_models=self._transport.name == "gRPC"
+        )
+        return self._carry_out(flow, ModelSpec(service), Tries())
+
+    def _ask_reload_config(
+        self,
+        config: str | bytes | Mapping[str, Any],
+        *,
+        metric_names: Sequence[str] = (),
+        timeout: Timeout = UNSET,
+    ) -> Flow[ReloadReply]:
+        """Give the server another list of models; over gRPC only. It answers when the new models are AVAILABLE.
+
+        Args:
+            config: What a models.config says, as its text, as nested mappings with the same names
+                (`{"model_config_list": {"config": [{"name": "digits", "base_path": "/models/digits",
+                "model_platform": "tensorflow"}]}}`), or as a serialized ModelServerConfig.
+            metric_names: Counters whose increase during the reload is wanted.
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            InvalidArgument: The config is none, or the server refuses it.
+            Unimplemented: The client speaks REST.
+            ApiError: Another failure, by its status.
+        """
+        serialized = encode_models_config(config)
+        flow = flows_server.reload_config(serialized, tuple(metric_names), self._cache, self._deadline(timeout))
+        return self._carry_out(flow, ModelSpec(""), Tries())
+
+    def _examples_question(
+        self, spec: ModelSpec, examples: Sequence[Example], context: Example | None, timeout: Timeout
+    ) -> flows_examples.ExamplesQuestion:
+        return flows_examples.ExamplesQuestion(
+            spec=spec, input=as_input(examples, context), deadline=self._deadline(timeout)
+        )
+
+    def _deadline(self, timeout: Timeout) -> Deadline:
+        return Deadline.after(self._timeout_s if timeout is UNSET else timeout)
+
+    def _carry_out(
+        self, flow: Flow[Result], spec: ModelSpec, tries: Tries, retrying: Retrying | None = None
+    ) -> Flow[Result]:
+        if self._is_closed:
+            raise FailedPrecondition(f"the client of {self._address} is closed", model=spec.name or None, attempts=0)
+        return carry_out(flow, spec, tries, retrying or self._retrying, self._observers)
+
+
+def dress(function: Callable[..., Any], asked: Callable[..., Flow[Any]], result: str | None = None) -> None:
+    """Give a client's method the name, the docstring and the arguments of what it asks, and its result.
+
+    Args:
+        function: The method.
+        asked: What it asks.
+        result: What it gives; None means what the flow does.
+    """
+    function.__doc__ = asked.__doc__
+    function.__name__ = asked.__name__.removeprefix("_ask_")
+    function.__module__ = asked.__module__
+    signature = inspect.signature(asked)
+    result = result or str(signature.return_annotation).removeprefix("Flow[").removesuffix("]")
+    function.__annotations__ = {**asked.__annotations__, "return": result}
+    function.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
