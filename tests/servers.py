@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.server_nursery import NURSERY, ForkedProcess
+
 
 @dataclass(frozen=True)
 class RunningServer:
     """One server process and where it listens."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     grpc_port: int
     rest_port: int
     log: Path
@@ -45,12 +45,8 @@ def start_server(*arguments: str, folder: Path, wait_s: float = 90.0) -> Running
     folder.mkdir(parents=True, exist_ok=True)
     ports_file = folder / f"ports-{time.monotonic_ns()}.json"
     log = ports_file.with_suffix(".log")
-    command = [sys.executable, "-m", "tfbundle", "serve", *arguments]
-    command += ["--port=auto", "--rest_api_port=auto", f"--ports_file={ports_file}"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        )
+    ports = ["--port=auto", "--rest_api_port=auto", f"--ports_file={ports_file}"]
+    process = NURSERY.start(["serve", *arguments, *ports], log, {"TF_CPP_MIN_LOG_LEVEL": "2"})
     deadline = time.monotonic() + wait_s
     while not ports_file.exists():
         if process.poll() is not None:
@@ -59,8 +55,8 @@ def start_server(*arguments: str, folder: Path, wait_s: float = 90.0) -> Running
             process.kill()
             raise AssertionError(f"server did not listen within {wait_s} s:\n{log.read_text()}")
         time.sleep(0.05)
-    ports = json.loads(ports_file.read_text())
-    return RunningServer(process, ports["grpc"], ports["rest"], log)
+    chosen = json.loads(ports_file.read_text())
+    return RunningServer(process, chosen["grpc"], chosen["rest"], log)
 
 
 def stop_server(server: RunningServer, wait_s: float = 30.0) -> int:

@@ -137,9 +137,9 @@ def _read_csv(path: Path, signature: Signature, batch_size: int, first_row: int)
         mapping: _Mapping | None = None
         row = 0
         while rows := list(islice(lines, batch_size)):
-            for place, each in enumerate(rows, row):
-                if len(each) != len(names):
-                    raise ValueError(f"row {place} has {len(each)} values, there are {len(names)} columns")
+            if set(map(len, rows)) != {len(names)}:
+                place, strange = next((row + n, each) for n, each in enumerate(rows) if len(each) != len(names))
+                raise ValueError(f"row {place} has {len(strange)} values, there are {len(names)} columns")
             texts = dict(zip(names, zip(*rows, strict=True), strict=True))
             if mapping is None:  # which columns hold numbers is decided by the first batch, wherever scoring begins
                 mapping = _Mapping(signature, {name: _are_numbers(values) for name, values in texts.items()})
@@ -175,12 +175,19 @@ def _parse(texts: Sequence[str], spec: TensorSpec, name: str) -> NDArray[Any]:
         if strange is not None:
             raise ValueError(f"column {name!r}: {strange!r} is neither true nor false")
         return np.array([known[text.strip().lower()] for text in texts])
-    convert: Callable[[str], Any] = int if to.kind in "iu" else float
     try:
-        values = [convert(text) if to.kind in "iu" or text.strip() else float("nan") for text in texts]
-        return np.array(values, to)
+        if to.kind in "iu":
+            return np.array(list(map(int, texts)), to)
+        try:
+            return np.array(list(map(float, texts)), to)
+        except ValueError:
+            return np.array(list(map(_number_or_nan, texts)), to)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"column {name!r}, which is to be {spec.type_name}: {error}") from None
+
+
+def _number_or_nan(text: str) -> float:
+    return float(text) if text.strip() else float("nan")
 
 
 def _read_parquet(path: Path, signature: Signature, batch_size: int, first_row: int) -> Iterator[Inputs]:

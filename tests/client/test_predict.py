@@ -65,7 +65,8 @@ def test_empty_batches(client: Client) -> None:
     """No rows in, no rows out; over REST, where JSON cannot say so in two dimensions, by the signature alone."""
     assert client.predict("half_plus_two", []).output.shape == (0,)
     answer = client.predict("identities", np.empty((0, 2), np.float32), signature="float32")
-    assert (answer["y"].shape, answer["y"].dtype) == ((0, 2), np.float32)
+    assert answer["y"].shape == (0, 2)
+    assert answer["y"].dtype == np.float32
     answer = client.predict("two_inputs", {"a": np.empty((0, 3), np.float32), "b": np.empty((0, 3), np.float32)})
     assert {name: array.shape for name, array in answer.outputs.items()} == {"sum": (0, 3), "product": (0, 1)}
     assert answer.version == 1

@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tfbundle_serving.apis.errors import STATUS_NAMES, BundleError, FailedPrecondition, Unknown
@@ -32,7 +31,6 @@ from .runner import Runner
 from .settings import LoadSettings, ServerSettings
 from .settled import available_versions, failed_models, has_settled, have_versions_settled, say_failed
 from .version_labels import bound_versions, check_labels
-from .worker_rest import WorkerRestApi
 
 if TYPE_CHECKING:
     from .worker_link import WorkerLink
@@ -102,10 +100,11 @@ class Server:
                 typed_replies=settings.typed_replies,
             ),
             health=Health(self._manager),
-            rest_api=(partial(WorkerRestApi, show_all=link.metrics) if link else RestApi)(
+            rest_api=RestApi(
                 self._plane,
                 timeout_s=settings.rest_timeout_s,
                 monitoring=settings.monitoring,
+                show_metrics=link.metrics if link else None,
             ),
         )
 

@@ -66,6 +66,7 @@ class RestApi:
         plane: Answers.
         timeout_s: Time limit of a model run; None means none.
         monitoring: Whether and where metrics are shown.
+        show_metrics: Gives what is shown there; None = what this process counted.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class RestApi:
         *,
         timeout_s: float | None = 30.0,
         monitoring: MonitoringConfig | None = None,
+        show_metrics: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
         self._plane = plane
+        self._show_metrics = show_metrics
         self._timeout_s = timeout_s
         self._monitoring = monitoring or MonitoringConfig()
         self._actions: dict[Action, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
@@ -111,7 +114,7 @@ class RestApi:
             return _page(400)
         path = wire.decode("ascii")
         if self._monitoring.enable and bare_path(path) == self._monitoring.path:
-            return self._metrics(path)
+            return await self._metrics(path)
         if path[:4].lower() != "/v1/":
             return _page(404)
         if method == "OPTIONS":
@@ -203,11 +206,12 @@ class RestApi:
             return await self._plane.aside(function, *args, **kwargs)
         return function(*args, **kwargs)
 
-    def _metrics(self, path: str) -> Reply:
+    async def _metrics(self, path: str) -> Reply:
         if path != self._monitoring.path:
             text = f"Unexpected path: {path}. Should be {self._monitoring.path}"
             return Reply(400, text.encode("utf-8", "replace"), (_TEXT,))
-        return Reply(200, self._plane.metrics.show(), (_TEXT,))
+        shown = await self._show_metrics() if self._show_metrics else self._plane.metrics.show()
+        return Reply(200, shown, (_TEXT,))
 
 
 def _read_document(body: bytes) -> tuple[dict[str, Any], bool]:

@@ -100,9 +100,9 @@ def test_a_large_message_both_ways(predictions: Any) -> None:
     assert np.array_equal(tf.make_ndarray(reply.outputs["y"]), given)
 
 
-def _bad_tensor() -> Any:
-    request = predict_request("half_plus_two", x=floats(1, 2))
-    request.inputs["x"].tensor_content = b"abc"
+def _bad_tensor(name: str = "half_plus_two", signature: str = "", alias: str = "x") -> Any:
+    request = predict_request(name, signature, **{alias: floats(1, 2)})
+    request.inputs[alias].tensor_content = b"abc"
     return request
 
 
@@ -164,6 +164,21 @@ REFUSED = {
         "Expects arg[0] to be float but double is provided",
     ),
     "bad tensor": (_bad_tensor(), "INVALID_ARGUMENT", "tensor parsing error: x"),
+    # What is wrong besides is found before tensors are read.
+    "bad tensor, unknown model": (_bad_tensor("nope"), "NOT_FOUND", "Servable not found for request: Latest(nope)"),
+    "bad tensor, unknown signature": (
+        _bad_tensor(signature="nope"),
+        "FAILED_PRECONDITION",
+        'Serving signature key "nope" not found.',
+    ),
+    "bad tensor, wrong input": (
+        _bad_tensor(alias="z"),
+        "INVALID_ARGUMENT",
+        (
+            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value "
+            "provided. Inputs expected to be in the request {z}, or default input alias set: "
+        ),
+    ),
 }
 
 
@@ -210,16 +225,21 @@ def test_metadata(predictions: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "text"),
+    ("name", "fields", "text"),
     [
-        ([], "GetModelMetadataRequest must specify at least one metadata_field"),
-        (["x"], "Metadata field x is not supported"),
+        ("two_inputs", [], "GetModelMetadataRequest must specify at least one metadata_field"),
+        ("two_inputs", ["x"], "Metadata field x is not supported"),
+        ("", [], "GetModelMetadataRequest must specify at least one metadata_field"),
+        ("", ["signature_def"], "ModelSpec has no name specified."),
+        (None, [], "Missing ModelSpec"),
     ],
 )
-def test_metadata_refused(predictions: Any, fields: list[str], text: str) -> None:
-    """Which metadata must be said, and there is only one kind."""
+def test_metadata_refused(predictions: Any, name: str | None, fields: list[str], text: str) -> None:
+    """Which metadata must be said, and there is only one kind; the model is looked for last."""
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
-    request.model_spec.name = "two_inputs"
+    if name is not None:
+        request.model_spec.name = name
+        request.model_spec.SetInParent()
     with pytest.raises(grpc.RpcError) as caught:
         predictions.GetModelMetadata(request, timeout=10)
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, text)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,8 @@ import requests
 
 from tests.models import save_slow
 from tests.servers import RunningServer, running_server, start_server, stop_server
-from tests.serving.server.conftest import publish, wait_for
+from tests.serving.server.conftest import PATIENCE_S, publish, wait_for
+from tests.serving.server.in_process import serving
 from tfbundle_client import Client
 from tfbundle_serving.apis.errors import FailedPrecondition, Unknown
 from tfbundle_serving.config.models import ModelConfig
@@ -152,6 +154,17 @@ def test_an_embedded_server_leaves_nothing_behind(tiny_models: Path, tmp_path: P
         server.stop()
     left = {thread for thread in threading.enumerate() if not thread.daemon} - before
     assert not [thread for thread in left if thread.name.startswith(("run", "load", "unload", "io", "manager"))]
+
+
+def test_rest_on_every_address(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """IPv4, in whose form its clients are logged, and IPv6 where there is that, on one port."""
+    hosts = ["127.0.0.1", *(["[::1]"] if socket.has_dualstack_ipv6() else [])]
+    with serving(tiny_models, rest_host="::", access_log=True) as server:
+        for host in hosts:
+            url = f"http://{host}:{server.rest_port}/v1/models/half_plus_two"
+            assert requests.get(url, timeout=PATIENCE_S).status_code == 200
+    peers = [json.loads(line)["peer"].rpartition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert peers == hosts
 
 
 def test_listeners_may_be_off(tiny_models: Path) -> None:

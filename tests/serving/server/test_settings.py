@@ -34,6 +34,16 @@ def test_ports(tmp_path: Path) -> None:
     assert (auto.grpc_port, auto.rest_port) == (0, 0)
 
 
+def test_hosts() -> None:
+    """This machine alone, what is asked for, or as tensorflow_model_server: every address, of IPv6 too for REST."""
+    one = ["--model_base_path=/m"]
+    here, asked = settings(*one), settings(*one, "--host=10.0.0.1")
+    assert (here.host, here.rest_host) == ("127.0.0.1", "127.0.0.1")
+    assert (asked.host, asked.rest_host) == ("10.0.0.1", "10.0.0.1")
+    there = settings_from_flags(parse(one, as_model_server=True))
+    assert (there.host, there.rest_host) == ("0.0.0.0", "::")
+
+
 def test_units() -> None:
     """Milliseconds and microseconds become seconds; 0 and less mean no limit and no wait."""
     base = "--model_base_path=/m"

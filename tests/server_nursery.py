@@ -1,0 +1,171 @@
+"""Server processes for tests, as forks of one process that has imported TensorFlow: three seconds saved for each.
+
+What is forked runs the same `tfbundle serve` as a shell would start, with its own environment, files and exit code.
+
+Run as a script this is the process that forks. It reads one JSON object a line, {"arguments", "log", "environment",
+"directory", "exit_file"}, answers with the child's pid, and writes each child's exit code to its exit file. It ends
+when its standard input does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+
+class ForkedProcess:
+    """A child of the nursery, with the face of `subprocess.Popen` as far as tests use it."""
+
+    def __init__(self, pid: int, exit_file: Path) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._exit_file = exit_file
+
+    def poll(self) -> int | None:
+        """Give the exit code, negative for a signal; None while the process runs."""
+        if self.returncode is None and self._exit_file.exists():
+            self.returncode = int(self._exit_file.read_text())
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and give the exit code."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+            time.sleep(0.005)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            # It may have ended a moment ago; the nursery has then taken its code.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The process that forks; started when it is first needed, once for each test process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> ForkedProcess:
+        """Start `tfbundle` with arguments; what it prints goes to the log."""
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, str(Path(__file__))]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            )
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answers is not None
+        exit_file = log.with_suffix(".exit")
+        order = {
+            "arguments": list(arguments),
+            "log": str(log),
+            "environment": {**os.environ, **environment},
+            "directory": str(Path.cwd()),
+            "exit_file": str(exit_file),
+        }
+        print(json.dumps(order), file=asked, flush=True)
+        return ForkedProcess(int(answers.readline()), exit_file)
+
+
+NURSERY = Nursery()
+
+
+def _become(order: Mapping[str, object]) -> None:
+    """In the child: be the process that was ordered. Does not return."""
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        os.chdir(str(order["directory"]))
+        os.environ.clear()
+        os.environ.update(order["environment"])  # type: ignore[call-overload]
+        for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, str(order["log"]), os.O_WRONLY | os.O_CREAT)):
+            descriptor = os.open(path, flags, 0o644)
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.dup2(1, 2)
+        arguments: list[str] = order["arguments"]  # type: ignore[assignment]
+        sys.argv = ["tfbundle", *arguments]
+        code = importlib.import_module("tfbundle.cli").main(arguments)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _bury(exit_files: dict[int, Path]) -> None:
+    """Write down the exit codes of children that have ended."""
+    while exit_files:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        path = exit_files.pop(pid)
+        # The folder may be gone already, and with it whoever wanted to know.
+        with contextlib.suppress(OSError):
+            written = path.with_suffix(".exit-new")
+            written.write_text(str(os.waitstatus_to_exitcode(status)))
+            written.rename(path)
+
+
+def main(orders: IO[bytes]) -> None:
+    """Fork a child for each order until they end."""
+    for name in ("tensorflow", "tfbundle.cli", "tfbundle_serving.cli", "tfbundle_serving.server.servable"):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    # So that a child's end wakes `select`.
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    exit_files: dict[int, Path] = {}
+    while True:
+        ready: list[object] = [*select.select([orders.fileno(), woken], [], [])[0]]
+        if woken in ready:
+            os.read(woken, 1024)
+        _bury(exit_files)
+        if orders.fileno() in ready:
+            line = orders.readline()
+            if not line:
+                return
+            order = json.loads(line)
+            pid = os.fork()
+            if not pid:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(woken)
+                os.close(wakes)
+                _become(order)
+            exit_files[pid] = Path(order["exit_file"])
+            print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    main(os.fdopen(os.dup(0), "rb", buffering=0))
