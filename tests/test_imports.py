@@ -30,7 +30,7 @@ ALLOWED = {
 }
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_serving", "h5py"}
 #: The client's backend without a server: it imports TensorFlow inside of functions, when a model is first run.
-LOCAL_BACKEND = "tfbundle_client.local_"
+LOCAL_BACKEND = "tfbundle_client.local."
 #: Where TensorFlow may be imported; the demo's training script plays the user who trains.
 TENSORFLOW_ALLOWED = ("tfbundle_exporter.", "tfbundle_serving.server.servable", "tfbundle.demo.training", LOCAL_BACKEND)
 #: What the contract may use besides the standard library.

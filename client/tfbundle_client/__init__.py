@@ -34,15 +34,15 @@ from tfbundle_serving.apis.model_status import State, VersionStatus
 from tfbundle_serving.apis.signatures import Signature, TensorSpec
 
 from .async_client import AsyncClient
-from .batches_flow import BatchPrediction
+from .batches.flow import BatchPrediction
+from .calls.hooks import RequestEvent, ResponseEvent
+from .calls.inferences import Classifications, Regressions
+from .calls.prediction import Prediction
+from .calls.retry import Retry
 from .client import Client
-from .connection import Tls
-from .hooks import RequestEvent, ResponseEvent
-from .inferences import Classifications, Regressions
-from .parity import check_parity
-from .parity_result import ParityReport
-from .prediction import Prediction
-from .retry import Retry
+from .parity.check import check_parity
+from .parity.result import ParityReport
+from .transports.connection import Tls
 
 __all__ = [
     "Aborted",

@@ -10,14 +10,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tfbundle_serving.apis.errors import BundleError
 
-from .address import Address
-from .batches_flow import BatchPrediction, Stream
-from .batches_run import run_async
+from .batches.flow import BatchPrediction, Stream
+from .batches.run import run_async
+from .calls.flows import Flow, Pause, Result
 from .client_base import ClientBase, dress
-from .connection import Connection
-from .flows import Flow, Pause, Result
-from .transport import AsyncTransport
-from .transports import open_async_transport
+from .transports.address import Address
+from .transports.connection import Connection
+from .transports.opening import open_async_transport
+from .transports.transport import AsyncTransport
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")

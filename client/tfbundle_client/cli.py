@@ -12,9 +12,12 @@ import click
 from tfbundle_serving.apis.model_metadata import metadata_to_json
 from tfbundle_serving.apis.model_status import status_to_json
 
-from .cli_bench import bench
-from .cli_inputs import Document, read_given
-from .cli_options import (
+from .calls.flows import find_signature
+from .calls.input_fitting import Casting
+from .client import Client
+from .commands.bench import bench
+from .commands.inputs import Document, read_given
+from .commands.options import (
     headers_option,
     json_option,
     label_option,
@@ -25,7 +28,7 @@ from .cli_options import (
     timeout_option,
     url_argument,
 )
-from .cli_output import (
+from .commands.output import (
     prediction_to_json,
     print_json,
     print_metadata,
@@ -33,13 +36,10 @@ from .cli_output import (
     print_status,
     save_outputs,
 )
-from .cli_parity import parity
-from .cli_score import DEFAULT_BATCH_SIZE, DEFAULT_IN_FLIGHT, Scoring, find_table, print_scored, score
-from .cli_version_option import base_path_option, read_version, version_option
-from .cli_versions import versions
-from .client import Client
-from .flows import find_signature
-from .input_fitting import Casting
+from .commands.parity import parity
+from .commands.version_option import base_path_option, read_version, version_option
+from .commands.versions import versions
+from .scoring.score import DEFAULT_BATCH_SIZE, DEFAULT_IN_FLIGHT, Scoring, find_table, print_scored, score
 
 
 def main(argv: Sequence[str]) -> int:

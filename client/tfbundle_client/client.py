@@ -9,14 +9,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from tfbundle_serving.apis.errors import BundleError
 
-from .address import Address
-from .batches_flow import BatchPrediction, Stream
-from .batches_run import run_blocking
+from .batches.flow import BatchPrediction, Stream
+from .batches.run import run_blocking
+from .calls.flows import Flow, Pause, Result
 from .client_base import DEFAULT_TIMEOUT_S, UNSET, ClientBase, Timeout, Unset, dress
-from .connection import Connection
-from .flows import Flow, Pause, Result
-from .transport import Transport
-from .transports import open_transport
+from .transports.address import Address
+from .transports.connection import Connection
+from .transports.opening import open_transport
+from .transports.transport import Transport
 
 __all__ = ["DEFAULT_TIMEOUT_S", "UNSET", "Client", "Timeout", "Unset", "drive"]
 

@@ -19,22 +19,22 @@ from tfbundle_serving.apis.models_config import encode_models_config
 from tfbundle_serving.apis.reload_config import ReloadReply
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 
-from . import flows, flows_examples, flows_server
-from .address import Address, parse_address
-from .batches_flow import Stream, StreamSettings, open_stream
-from .connection import Connection, Tls
-from .deadline import Deadline
-from .example_inputs import Example, as_input
-from .flows import Flow, Result, Tries
-from .hooks import Hooks, Observer, OnRequest, OnResponse
-from .inferences import Classifications, Regressions
-from .input_fitting import Casting
-from .prediction import Prediction
-from .retry import Retry, Retrying
-from .sending import carry_out
-from .signature_cache import SignatureCache
-from .tracing import find_tracing
-from .transport import AsyncTransport, Transport
+from .batches.flow import Stream, StreamSettings, open_stream
+from .calls import flows, flows_examples, flows_server
+from .calls.deadline import Deadline
+from .calls.example_inputs import Example, as_input
+from .calls.flows import Flow, Result, Tries
+from .calls.hooks import Hooks, Observer, OnRequest, OnResponse
+from .calls.inferences import Classifications, Regressions
+from .calls.input_fitting import Casting
+from .calls.prediction import Prediction
+from .calls.retry import Retry, Retrying
+from .calls.sending import carry_out
+from .calls.signature_cache import SignatureCache
+from .calls.tracing import find_tracing
+from .transports.address import Address, parse_address
+from .transports.connection import Connection, Tls
+from .transports.transport import AsyncTransport, Transport
 
 
 class Unset(Enum):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.servers import RunningServer
-from tfbundle_client.address import parse_address
-from tfbundle_client.bench import run_bench
-from tfbundle_client.bench_inputs import draw_inputs
-from tfbundle_client.bench_load import Load
-from tfbundle_client.bench_measurement import LATE_SHARE, Measurement
-from tfbundle_client.connection import Connection
+from tfbundle_client.bench.inputs import draw_inputs
+from tfbundle_client.bench.load import Load
+from tfbundle_client.bench.measurement import LATE_SHARE, Measurement
+from tfbundle_client.bench.run import run_bench
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.connection import Connection
 from tfbundle_serving.apis.model_spec import ModelSpec
 
 pytestmark = pytest.mark.benchmark

@@ -19,13 +19,13 @@ import pytest
 from tests.benchmarks.conftest import Report
 from tests.servers import RunningServer
 from tfbundle_client import AsyncClient, Client
-from tfbundle_client.address import parse_address
-from tfbundle_client.connection import Connection
-from tfbundle_client.deadline import Deadline
-from tfbundle_client.grpc_messages import METHODS
-from tfbundle_client.rest_messages import write_request
-from tfbundle_client.transport import PredictCall
-from tfbundle_client.transports import open_async_transport, open_transport
+from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.connection import Connection
+from tfbundle_client.transports.grpc_messages import METHODS
+from tfbundle_client.transports.opening import open_async_transport, open_transport
+from tfbundle_client.transports.rest_messages import write_request
+from tfbundle_client.transports.transport import PredictCall
 from tfbundle_serving.apis.model_spec import ModelSpec
 
 pytestmark = pytest.mark.benchmark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfbundle_client import Client, FailedPrecondition, InvalidArgument
-from tfbundle_client.address import parse_address
+from tfbundle_client.transports.address import parse_address
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 from tests.servers import RunningServer
-from tfbundle_client.address import parse_address
-from tfbundle_client.bench import run_bench
-from tfbundle_client.bench_inputs import draw_inputs
-from tfbundle_client.bench_load import Load
-from tfbundle_client.bench_measurement import Measurement
-from tfbundle_client.bench_page import render_page
-from tfbundle_client.cli_bench import bench
-from tfbundle_client.connection import Connection
+from tfbundle_client.bench.inputs import draw_inputs
+from tfbundle_client.bench.load import Load
+from tfbundle_client.bench.measurement import Measurement
+from tfbundle_client.bench.page import render_page
+from tfbundle_client.bench.run import run_bench
+from tfbundle_client.commands.bench import bench
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.connection import Connection
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import InvalidArgument, NotFound, SignatureMismatch
 from tfbundle_serving.apis.model_metadata import ModelMetadata, encode_metadata_response

@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tfbundle_client.address import parse_address
-from tfbundle_client.bench_histogram import Histogram
-from tfbundle_client.bench_inputs import draw_inputs, take_rows
-from tfbundle_client.bench_load import Load, send_times
-from tfbundle_client.bench_measurement import Measurement, Sample
-from tfbundle_client.bench_sweep import Step, Verdict, highest, judge, limit, next_rate, step_duration_s
-from tfbundle_client.bench_target import check_is_local
-from tfbundle_client.bench_text import conclusion, notes
+from tfbundle_client.bench.histogram import Histogram
+from tfbundle_client.bench.inputs import draw_inputs, take_rows
+from tfbundle_client.bench.load import Load, send_times
+from tfbundle_client.bench.measurement import Measurement, Sample
+from tfbundle_client.bench.sweep import Step, Verdict, highest, judge, limit, next_rate, step_duration_s
+from tfbundle_client.bench.target import check_is_local
+from tfbundle_client.bench.text import conclusion, notes
+from tfbundle_client.transports.address import parse_address
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ConnectionFailed, InvalidArgument
 from tfbundle_serving.apis.signatures import Signature, TensorSpec

@@ -22,14 +22,14 @@ import pytest
 from tests.client.conftest import Behaviour
 from tests.servers import RunningServer, running_server
 from tfbundle_client import AsyncClient, Client, ConnectionFailed, DeadlineExceeded, InvalidArgument
-from tfbundle_client.address import parse_address
-from tfbundle_client.connection import Connection, Tls
-from tfbundle_client.deadline import Deadline
-from tfbundle_client.replicas import Replicas
-from tfbundle_client.timed_connections import timed_pools
-from tfbundle_client.tls import ssl_context
-from tfbundle_client.transport import PredictCall
-from tfbundle_client.transports import open_async_transport, open_transport
+from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.connection import Connection, Tls
+from tfbundle_client.transports.opening import open_async_transport, open_transport
+from tfbundle_client.transports.replicas import Replicas
+from tfbundle_client.transports.timed_connections import timed_pools
+from tfbundle_client.transports.tls import ssl_context
+from tfbundle_client.transports.transport import PredictCall
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.signatures import Signature, TensorSpec

@@ -12,7 +12,7 @@ from tests.client.faces import opened
 from tests.servers import RunningServer, running_server
 from tests.serving.server.test_examples_api import save_even_odd
 from tfbundle_client import Classifications, Client, InvalidArgument, NotFound
-from tfbundle_client.example_inputs import as_input
+from tfbundle_client.calls.example_inputs import as_input
 
 X = [{"x": 0.5}, {"x": [2.0]}]
 

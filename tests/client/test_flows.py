@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfbundle_client.deadline import Deadline
-from tfbundle_client.flows import Flow, Question, metadata, predict, status
-from tfbundle_client.signature_cache import SignatureCache
-from tfbundle_client.transport import Call, MetadataCall, PredictCall, StatusCall
+from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.calls.flows import Flow, Question, metadata, predict, status
+from tfbundle_client.calls.signature_cache import SignatureCache
+from tfbundle_client.transports.transport import Call, MetadataCall, PredictCall, StatusCall
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import DecodeError, InvalidArgument, NotFound, SignatureMismatch
 from tfbundle_serving.apis.model_metadata import ModelMetadata

@@ -57,7 +57,7 @@ def test_a_hook_that_raises_does_not_disturb(url: str, face: str, caplog: pytest
         raise RuntimeError("hook")
 
     with (
-        caplog.at_level(logging.ERROR, "tfbundle_client.hooks"),
+        caplog.at_level(logging.ERROR, "tfbundle_client.calls.hooks"),
         opened(face, url, on_request=broken, on_response=broken) as client,
     ):
         assert client.predict("half_plus_two", [1.0]).output.tolist() == [2.5]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfbundle_client import SignatureMismatch
-from tfbundle_client.input_fitting import fit_inputs
+from tfbundle_client.calls.input_fitting import fit_inputs
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.signatures import Shape, Signature, TensorSpec
 

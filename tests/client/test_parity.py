@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import RunningServer
 from tfbundle_client import Client, ParityError, check_parity
-from tfbundle_client.parity_reference import implied_version
+from tfbundle_client.parity.reference import implied_version
 from tfbundle_serving.apis.comparison import Tolerance
 from tfbundle_serving.apis.golden import Golden, write_golden
 

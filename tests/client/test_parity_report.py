@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tfbundle_client import ParityReport
-from tfbundle_client.parity_pictures import MAX_POINTS
-from tfbundle_client.parity_report import render_report, write_report
-from tfbundle_client.parity_result import Run, TransportParity
+from tfbundle_client.parity.pictures import MAX_POINTS
+from tfbundle_client.parity.report import render_report, write_report
+from tfbundle_client.parity.result import Run, TransportParity
 from tfbundle_serving.apis.comparison import compare
 
 _NOON = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)

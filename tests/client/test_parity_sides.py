@@ -17,9 +17,9 @@ from tests.models import save_half_plus
 from tests.servers import RunningServer, running_server
 from tfbundle.cli import main
 from tfbundle_client import Client, ParityError, check_parity
-from tfbundle_client.parity_inputs import draw_inputs, read_inputs
-from tfbundle_client.parity_ranking import top_k_agreement
-from tfbundle_client.prediction import Prediction
+from tfbundle_client.calls.prediction import Prediction
+from tfbundle_client.parity.inputs import draw_inputs, read_inputs
+from tfbundle_client.parity.ranking import top_k_agreement
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.comparison import EXACT, Tolerance
 from tfbundle_serving.apis.errors import DecodeError

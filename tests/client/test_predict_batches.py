@@ -27,11 +27,11 @@ from tfbundle_client import (
     Retry,
     SignatureMismatch,
 )
-from tfbundle_client.batches import Batch
-from tfbundle_client.batches_flow import BatchPrediction, Stream, StreamSettings
-from tfbundle_client.batches_run import run_async, run_blocking
-from tfbundle_client.flows import Flow, Pause
-from tfbundle_client.prediction import Prediction
+from tfbundle_client.batches.cutting import Batch
+from tfbundle_client.batches.flow import BatchPrediction, Stream, StreamSettings
+from tfbundle_client.batches.run import run_async, run_blocking
+from tfbundle_client.calls.flows import Flow, Pause
+from tfbundle_client.calls.prediction import Prediction
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ApiError, BundleError, Unavailable
 from tfbundle_serving.apis.model_spec import ModelSpec
@@ -220,9 +220,11 @@ def test_a_server_that_restarts_in_mid_stream(tiny_models: Path, tmp_path: Path)
                     first.process.wait()
                     second = subprocess.Popen([sys.executable, "-m", "tfbundle", "serve", *arguments, *ports])
     finally:
-        for process in filter(None, (first.process, second)):
-            process.kill()
-            process.wait()
+        first.process.kill()
+        first.process.wait()
+        if second is not None:
+            second.kill()
+            second.wait()
     for answers in zip(*got, strict=True):
         np.testing.assert_array_equal(_joined(answers), x / 2 + 2)
         assert {each.version for each in answers} == {123}

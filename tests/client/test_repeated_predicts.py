@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tfbundle_client.deadline import Deadline
-from tfbundle_client.repeated_predicts import read_predict, write_predict
-from tfbundle_client.transport import PredictCall
+from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.transports.repeated_predicts import read_predict, write_predict
+from tfbundle_client.transports.transport import PredictCall
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.predict import (
     PredictRequest,

@@ -8,7 +8,7 @@ import pytest
 
 from tfbundle_client import ApiError as AnyApiError
 from tfbundle_client import BundleError, Retry
-from tfbundle_client.retry import Retrying
+from tfbundle_client.calls.retry import Retrying
 from tfbundle_serving.apis import errors
 from tfbundle_serving.apis.errors import BY_CODE, ConnectionFailed, DecodeError, InvalidArgument, Unavailable
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tests.servers import RunningServer
 from tfbundle.cli import main
 from tfbundle_client import FailedPrecondition, InvalidArgument
-from tfbundle_client.cli_progress import open_progress
-from tfbundle_client.table_files import count_rows, read_batches
-from tfbundle_client.table_outputs import PartialFile
+from tfbundle_client.scoring.progress import open_progress
+from tfbundle_client.scoring.readers import count_rows, read_batches
+from tfbundle_client.scoring.writers import PartialFile
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.signatures import Signature, TensorSpec
 

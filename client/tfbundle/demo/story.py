@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tfbundle_client import Client, ParityReport, check_parity
-from tfbundle_client.parity_report import write_report
+from tfbundle_client.parity.report import write_report
 from tfbundle_serving.apis.errors import BundleError
 from tfbundle_serving.apis.golden import Golden
 from tfbundle_serving.apis.model_status import State

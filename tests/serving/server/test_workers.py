@@ -302,6 +302,7 @@ def test_sigterm_drains_all(shared: RunningServer, tiny_models: Path) -> None:
         assert [call.result().json() for call in calls] == [{"outputs": COUNTED}] * len(made)
     assert shared.process.wait(PATIENCE_S) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in busy_s)
+    assert not (shared.log.parent / "grpc").exists()
 
 
 def _cpu_s(pid: int) -> float:

@@ -1,0 +1,1 @@
+"""How a server answers under load."""

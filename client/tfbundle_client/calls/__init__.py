@@ -1,0 +1,1 @@
+"""What a call means, step by step, whatever carries it: flows, retries, hooks, signatures, inputs, answers."""

@@ -1,0 +1,1 @@
+"""The client's commands, their options, and what they print."""

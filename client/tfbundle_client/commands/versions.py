@@ -1,0 +1,62 @@
+"""`tfbundle versions`: a model's versions by number and tag, where they come from, and whether they are served."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from ..client import DEFAULT_TIMEOUT_S, Client
+from .output import print_json
+from .tables import print_table
+from .version_list import Version, read_versions
+
+
+@click.command()
+@click.argument("base_path", type=click.Path(path_type=Path))
+@click.option("--server", metavar="URL", help="Ask this server for their states, grpc://host:port or http://host:port.")
+@click.option("--model", default="", help="What the server calls the model.  [default: the base path's name]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait for the server's answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def versions(base_path: Path, server: str | None, model: str, timeout: float, as_json: bool) -> None:
+    """List the versions below BASE_PATH: number, tag, when and from what they were made, how near to it they are."""
+    name = model or base_path.resolve().name
+    with ExitStack() as stack:
+        client = None if server is None else stack.enter_context(Client(server, timeout=timeout))
+        found = read_versions(base_path, client, name)
+    if as_json:
+        print_json(
+            {
+                "model": name,
+                "base_path": str(base_path),
+                "server": server,
+                "versions": [version.to_json() for version in found],
+            }
+        )
+        return
+    columns = ("version", "tag", "created", "source", "max abs diff", *(("state",) if server else ()), "remark")
+    print_table(
+        f"{name} in {base_path}{f', served at {server}' if server else ''}",
+        columns,
+        [_row(version, served=server is not None) for version in found],
+    )
+
+
+def _row(version: Version, *, served: bool) -> tuple[str, ...]:
+    difference = "-" if version.max_abs_diff is None else f"{version.max_abs_diff:.3g}"
+    return (
+        str(version.number),
+        version.tag or "-",
+        version.created_at or "-",
+        version.source or "-",
+        difference,
+        *((version.state or "-",) if served else ()),
+        version.trouble or ("" if version.is_there else "its folder is gone"),
+    )

@@ -1,0 +1,1 @@
+"""Is what is served equal to what was trained?"""

@@ -1,0 +1,1 @@
+"""The ways to a server: gRPC and REST, blocking and asynchronous, to one address or several."""
