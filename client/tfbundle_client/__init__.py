@@ -5,6 +5,10 @@ with Client("grpc://localhost:8500") as client:
     r["probabilities"], r.version
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from tfbundle_serving.apis.errors import (
     Aborted,
     AlreadyExists,
@@ -40,9 +44,11 @@ from .calls.inferences import Classifications, Regressions
 from .calls.prediction import Prediction
 from .calls.retry import Retry
 from .client import Client
-from .parity.check import check_parity
-from .parity.result import ParityReport
 from .transports.connection import Tls
+
+if TYPE_CHECKING:
+    from .parity.check import check_parity
+    from .parity.result import ParityReport
 
 __all__ = [
     "Aborted",
@@ -85,3 +91,16 @@ __all__ = [
     "VersionStatus",
     "check_parity",
 ]
+
+#: Names that are imported when they are first wanted: an application that predicts compares nothing.
+_LATER = {"ParityReport": "parity.result", "check_parity": "parity.check"}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return found

@@ -13,7 +13,8 @@ from tfbundle_serving.apis.errors import BundleError
 from .batches.flow import BatchPrediction, Stream
 from .batches.run import run_async
 from .calls.flows import Flow, Pause, Result
-from .client_base import ClientBase, dress
+from .client_base import ClientBase
+from .dressing import dress
 from .transports.address import Address
 from .transports.connection import Connection
 from .transports.opening import open_async_transport
@@ -108,9 +109,10 @@ class AsyncClient(ClientBase):
     reload_config = awaited(ClientBase._ask_reload_config)
 
     async def close(self) -> None:
-        """Close the connections; a session or channel that was given stays open."""
+        """Close the connections; a session or channel that was given stays open, and so do those of `with_options`."""
         self._is_closed = True
-        await self._transport.close()
+        if not self._is_copy:
+            await self._transport.close()
 
     aclose = close
 

@@ -18,12 +18,12 @@ from .client import Client
 from .commands.bench import bench
 from .commands.inputs import Document, read_given
 from .commands.options import (
-    headers_option,
+    Access,
+    access_options,
     json_option,
     label_option,
     model_argument,
     one_of,
-    read_headers,
     signature_option,
     timeout_option,
     url_argument,
@@ -84,7 +84,7 @@ commands.add_command(versions)
 @click.option("--resume", is_flag=True, help="Go on where an earlier run for the same --output stopped.")
 @click.option("--cast", is_flag=True, help="Round arrays to the signature's dtype (float64 to float32).")
 @timeout_option("Seconds for the whole call.")
-@headers_option
+@access_options
 @json_option
 def predict(
     url: str,
@@ -101,7 +101,7 @@ def predict(
     resume: bool,
     cast: bool,
     timeout: float,
-    headers: tuple[str, ...],
+    access: Access,
     as_json: bool,
 ) -> None:
     """Call MODEL at URL, grpc://host:port or http://host:port.
@@ -130,12 +130,12 @@ def predict(
             in_flight=in_flight or DEFAULT_IN_FLIGHT,
             resume=resume,
         )
-        with Client(url, timeout=timeout, headers=read_headers(headers)) as client:
+        with Client(url, timeout=timeout, **access) as client:
             scored = score(client, scoring)
         print_scored(scoring, scored, as_json=as_json)
         return
     given = read_given(inputs)
-    with Client(url, timeout=timeout, headers=read_headers(headers)) as client:
+    with Client(url, timeout=timeout, **access) as client:
         ready: Any = given
         if isinstance(given, Document):
             signature = signature or given.signature
@@ -165,26 +165,29 @@ def predict(
 @model_argument
 @version_option
 @base_path_option
+@label_option
 @timeout_option("Seconds to wait for the answer.")
 @click.option("--wait", type=click.FloatRange(0, min_open=True), help="Wait up to so many seconds for AVAILABLE.")
-@headers_option
+@access_options
 @json_option
 def status(
     url: str,
     model: str,
     version: str | None,
     base_path: Path | None,
+    label: str | None,
     timeout: float,
     wait: float | None,
-    headers: tuple[str, ...],
+    access: Access,
     as_json: bool,
 ) -> int:
     """Show the state of the versions of MODEL at URL; exit code 1 if none is AVAILABLE."""
+    one_of(version, label)
     number = read_version(version, base_path)
-    with Client(url, timeout=timeout, headers=read_headers(headers)) as client:
+    with Client(url, timeout=timeout, **access) as client:
         if wait is not None:
-            client.wait_until_available(model, version=number, timeout=wait)
-        statuses = client.status(model, version=number)
+            client.wait_until_available(model, version=number, label=label, timeout=wait)
+        statuses = client.status(model, version=number, label=label)
     if as_json:
         print_json(status_to_json(statuses))
     else:
@@ -199,7 +202,7 @@ def status(
 @base_path_option
 @label_option
 @timeout_option("Seconds to wait for the answer.")
-@headers_option
+@access_options
 @json_option
 def metadata(
     url: str,
@@ -208,13 +211,13 @@ def metadata(
     base_path: Path | None,
     label: str | None,
     timeout: float,
-    headers: tuple[str, ...],
+    access: Access,
     as_json: bool,
 ) -> None:
     """Show the signatures of MODEL at URL: names, dtypes and shapes of inputs and outputs."""
     one_of(version, label)
     number = read_version(version, base_path)
-    with Client(url, timeout=timeout, headers=read_headers(headers)) as client:
+    with Client(url, timeout=timeout, **access) as client:
         found = client.metadata(model, version=number, label=label)
     if as_json:
         print_json(metadata_to_json(found))

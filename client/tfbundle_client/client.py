@@ -12,7 +12,9 @@ from tfbundle_serving.apis.errors import BundleError
 from .batches.flow import BatchPrediction, Stream
 from .batches.run import run_blocking
 from .calls.flows import Flow, Pause, Result
-from .client_base import DEFAULT_TIMEOUT_S, UNSET, ClientBase, Timeout, Unset, dress
+from .client_base import ClientBase
+from .client_setup import DEFAULT_TIMEOUT_S, UNSET, Timeout, Unset
+from .dressing import dress
 from .transports.address import Address
 from .transports.connection import Connection
 from .transports.opening import open_transport
@@ -81,11 +83,14 @@ def streamed(
 
 
 class Client(ClientBase):
-    """The blocking client; `ClientBase` says how it is set up.
+    """The blocking client; `ClientSetup` says how it is set up. It may be shared by threads, and used after a fork.
 
     with Client("grpc://localhost:8500") as client:
         r = client.predict("digits", images)
         r["probabilities"], r.version
+
+    The address is that of a server, over gRPC (grpc://host:8500) or REST (http://host:8501), of several, or a folder
+    whose models are run here, without a server (local:models/digits).
     """
 
     _transport: Transport
@@ -105,9 +110,10 @@ class Client(ClientBase):
     reload_config = blocking(ClientBase._ask_reload_config)
 
     def close(self) -> None:
-        """Close the connections; a session or channel that was given stays open."""
+        """Close the connections; a session or channel that was given stays open, and so do those of `with_options`."""
         self._is_closed = True
-        self._transport.close()
+        if not self._is_copy:
+            self._transport.close()
 
     def __enter__(self) -> Client:
         return self

@@ -6,159 +6,33 @@ method of the same name here, with `blocking` or `awaited` around it.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tfbundle_serving.apis.errors import FailedPrecondition
 from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import VersionStatus
-from tfbundle_serving.apis.models_config import encode_models_config
 from tfbundle_serving.apis.reload_config import ReloadReply
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 
 from .batches.flow import Stream, StreamSettings, open_stream
 from .calls import flows, flows_examples, flows_server
-from .calls.deadline import Deadline
 from .calls.example_inputs import Example, as_input
-from .calls.flows import Flow, Result, Tries
-from .calls.hooks import Hooks, Observer, OnRequest, OnResponse
+from .calls.flows import Flow, Tries
 from .calls.inferences import Classifications, Regressions
 from .calls.input_fitting import Casting
 from .calls.prediction import Prediction
-from .calls.retry import Retry, Retrying
-from .calls.sending import carry_out
-from .calls.signature_cache import SignatureCache
-from .calls.tracing import find_tracing
-from .transports.address import Address, parse_address
-from .transports.connection import Connection, Tls
-from .transports.transport import AsyncTransport, Transport
+from .calls.retry import Retrying
+from .client_setup import UNSET, ClientSetup, Timeout
 
-
-class Unset(Enum):
-    """Tells "not given" from None."""
-
-    UNSET = "the client's own setting"
-
-
-UNSET: Final = Unset.UNSET
-Timeout = float | None | Unset
-
-#: Seconds that a call may take unless the caller says otherwise.
-DEFAULT_TIMEOUT_S = 60.0
-
-_DEFAULT_RETRY = Retry()
-#: Kind of transport to the seconds in which it makes no new connection after one that failed. gRPC's own back-off is at
-#: least 100 ms and varies by a fifth; a message sent within it fails at once.
-_RECONNECT_S = {"gRPC": 0.13}
 _ONCE = Retrying(None)
 
 
-class ClientBase:
+class ClientBase(ClientSetup):
     """Calls models on one server or several with the same models, over gRPC or REST.
 
     A client connects when it is first used. It may be shared by threads, and used after a fork. Make one and keep it.
     """
-
-    _transport: Transport | AsyncTransport
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float | None = DEFAULT_TIMEOUT_S,
-        retry: Retry | None = _DEFAULT_RETRY,
-        headers: Mapping[str, str] | None = None,
-        bearer_token: str | Callable[[], str] | None = None,
-        tls: Tls | None = None,
-        compression: Literal["gzip"] | None = None,
-        session: Any = None,
-        channel: Any = None,
-        channel_options: Mapping[str, int | str] | None = None,
-        on_request: OnRequest | None = None,
-        on_response: OnResponse | None = None,
-        version_ttl_s: float = 0.25,
-    ) -> None:
-        """Set a client up; nothing is sent yet.
-
-        Args:
-            url: grpc://host:port, grpcs://host:port, http://host:port, https://host:port, unix:/path,
-                dns:///host:port, or several with commas between (see `address`).
-            timeout: Seconds that each call may take in all, look-ups and retries included; None means no limit.
-            retry: When a failed message is sent again; None means never.
-            headers: Sent with every request, as HTTP headers or as gRPC metadata.
-            bearer_token: Sent as `Authorization: Bearer ...`; a function is asked before each request.
-            tls: Whom to trust and who we are, for grpcs:// and https://.
-            compression: "gzip" compresses requests, which pays on slow links only.
-            session: A `requests.Session` (for AsyncClient an `aiohttp.ClientSession`) to use instead of an own one; it
-                stays open when the client closes. Its adapters decide whether the read timeout is for the whole answer
-                (see `total_timeout`).
-            channel: A `grpc.Channel` (for AsyncClient a `grpc.aio.Channel`) to use instead of an own one; likewise.
-            channel_options: gRPC channel arguments that are added to or replace our own.
-            on_request: Called before each message; see `hooks`.
-            on_response: Called after each message.
-            version_ttl_s: Over REST, for how many seconds the look-up of the latest version or of a label holds (see
-                `flows`); gRPC needs none.
-
-        Raises:
-            InvalidArgument: The address is none, or a setting does not go with it.
-        """
-        self._address = parse_address(url)
-        Deadline.after(timeout)  # refuses what is no timeout here, where it was written
-        connection = Connection(
-            headers=headers or {},
-            bearer_token=bearer_token,
-            tls=tls,
-            compression=compression,
-            channel_options=channel_options or {},
-            session=session,
-            channel=channel,
-        )
-        self._transport = self._open(self._address, connection)
-        self._timeout_s = timeout
-        self._retrying = Retrying(retry, reconnect_s=_RECONNECT_S.get(self._transport.name, 0.0))
-        self._cache = SignatureCache()
-        self._looking = flows_examples.Looking(
-            cache=self._cache, names_version=self._transport.names_version, version_ttl_s=version_ttl_s
-        )
-        self._hooks = (on_request, on_response)
-        self._observers = self._find_observers()
-        self._is_closed = False
-
-    def _open(self, address: Address, connection: Connection) -> Transport | AsyncTransport:
-        raise NotImplementedError
-
-    def _find_observers(self) -> tuple[Observer, ...]:
-        on_request, on_response = self._hooks
-        found: list[Observer] = []
-        tracing = find_tracing(self._transport.name, self._address)
-        if tracing is not None:
-            found.append(tracing)
-        if on_request is not None or on_response is not None:
-            found.append(
-                Hooks(
-                    transport=self._transport.name,
-                    address=self._address.url,
-                    on_request=on_request,
-                    on_response=on_response,
-                )
-            )
-        return tuple(found)
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return self._address.url
-
-    @property
-    def transport(self) -> str:
-        """The kind of transport: gRPC, REST or local."""
-        return self._transport.name
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._address.url!r})"
 
     def _ask_predict(
         self,
@@ -385,25 +259,26 @@ class ClientBase:
         return self._carry_out(flows.metadata(spec, self._cache, self._deadline(timeout)), spec, Tries())
 
     def _ask_status(
-        self, model: str, *, version: int | None = None, timeout: Timeout = UNSET
+        self, model: str, *, version: int | None = None, label: str | None = None, timeout: Timeout = UNSET
     ) -> Flow[list[VersionStatus]]:
-        """Ask for the state of a model's versions, the highest first.
+        """Ask for the state of a model's versions, the highest first; or of the one that is named.
 
         Versions that are gone stay listed as END.
 
         Raises:
             NotFound: The server knows no such model or version.
+            InvalidArgument: There is no such label.
             ApiError: Another failure, by its status.
         """
-        spec = ModelSpec(model, version)
+        spec = ModelSpec(model, version, label)
         return self._carry_out(flows.status(spec, self._cache, self._deadline(timeout)), spec, Tries())
 
     def _ask_wait_until_available(
-        self, model: str, *, version: int | None = None, timeout: Timeout = UNSET
+        self, model: str, *, version: int | None = None, label: str | None = None, timeout: Timeout = UNSET
     ) -> Flow[VersionStatus]:
-        """Wait until a version answers requests: the one given, or any.
+        """Wait until a version answers requests: the one given, the one that a label points at, or any.
 
-        A server that is not there yet, or does not know the model yet, is waited for.
+        A server that is not there yet, or does not know the model or the label yet, is waited for.
 
         Returns:
             The status of that version; without one given, of the highest that is AVAILABLE.
@@ -413,7 +288,7 @@ class ClientBase:
             FailedPrecondition: The version could not be loaded.
             ApiError: Another failure, by its status.
         """
-        spec = ModelSpec(model, version)
+        spec = ModelSpec(model, version, label)
         flow = flows_server.wait_until_available(spec, self._cache, self._deadline(timeout))
         # It asks again and again by itself.
         return self._carry_out(flow, spec, Tries(), _ONCE)
@@ -457,6 +332,9 @@ class ClientBase:
             Unimplemented: The client speaks REST.
             ApiError: Another failure, by its status.
         """
+        # Its tables of fields take longer to import than most of the client, and few clients reload.
+        from tfbundle_serving.apis.models_config import encode_models_config
+
         serialized = encode_models_config(config)
         flow = flows_server.reload_config(serialized, tuple(metric_names), self._cache, self._deadline(timeout))
         return self._carry_out(flow, ModelSpec(""), Tries())
@@ -467,30 +345,3 @@ class ClientBase:
         return flows_examples.ExamplesQuestion(
             spec=spec, input=as_input(examples, context), deadline=self._deadline(timeout)
         )
-
-    def _deadline(self, timeout: Timeout) -> Deadline:
-        return Deadline.after(self._timeout_s if timeout is UNSET else timeout)
-
-    def _carry_out(
-        self, flow: Flow[Result], spec: ModelSpec, tries: Tries, retrying: Retrying | None = None
-    ) -> Flow[Result]:
-        if self._is_closed:
-            raise FailedPrecondition(f"the client of {self._address} is closed", model=spec.name or None, attempts=0)
-        return carry_out(flow, spec, tries, retrying or self._retrying, self._observers)
-
-
-def dress(function: Callable[..., Any], asked: Callable[..., Flow[Any]], result: str | None = None) -> None:
-    """Give a client's method the name, the docstring and the arguments of what it asks, and its result.
-
-    Args:
-        function: The method.
-        asked: What it asks.
-        result: What it gives; None means what the flow does.
-    """
-    function.__doc__ = asked.__doc__
-    function.__name__ = asked.__name__.removeprefix("_ask_")
-    function.__module__ = asked.__module__
-    signature = inspect.signature(asked)
-    result = result or str(signature.return_annotation).removeprefix("Flow[").removesuffix("]")
-    function.__annotations__ = {**asked.__annotations__, "return": result}
-    function.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]

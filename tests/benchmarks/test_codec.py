@@ -69,7 +69,7 @@ def test_encode_of_a_request(report: Report) -> None:
     request = PredictRequest(SPEC, {"x": array})
     took = medians({"copy": array.tobytes, "ours": lambda: encode_predict_request(request)}, rounds=41)
     report.time("one copy of 10 MB", took["copy"])
-    report.ratio("gRPC request 10 MB float32, of one copy", took["ours"] / took["copy"], 1.5, at_most=True)
+    report.ratio("gRPC request 10 MB float32, of one copy", took["ours"] / took["copy"], 1.3, at_most=True)
 
 
 def test_decode_of_a_float_val_reply(report: Report) -> None:
@@ -92,12 +92,24 @@ def test_decode_of_content(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "dtype"), [("half_val", np.float16), ("int64_val", np.int64), ("int_val", np.int32), ("bool_val", bool)]
+    ("what", "field", "dtype", "times"),
+    [
+        ("half", "half_val", np.float16, 5),
+        ("int64, classes and ids", "int64_val", np.int64, 5),
+        ("int64, half of them negative", "int64_val", np.int64, 2),
+        ("int32, half of them negative", "int_val", np.int32, 2),
+        ("bool", "bool_val", bool, 5),
+    ],
 )
-def test_replies_of_varints(report: Report, field: str, dtype: Any) -> None:
-    """Half, integers and bools come as one varint a value, and are read no slower than TensorFlow reads them."""
-    values = normal(1024) * 1000
-    array = values.astype(np.float16) if dtype is np.float16 else values.astype(np.int64).astype(dtype)
+def test_replies_of_varints(report: Report, what: str, field: str, dtype: Any, times: float) -> None:
+    """Half, integers and bools come as one varint a value, and are read several times faster than TensorFlow does.
+
+    A negative number takes ten bytes, of which protobuf's own reader makes a number faster than numpy can.
+    """
+    values = normal(1024) * (1 if field == "half_val" else 1000)
+    if "ids" in what:
+        values = abs(values) * 10
+    array = (values > 0) if dtype is bool else values.astype(dtype)
     data = official_reply(array, field)
     reply = PredictResponse(SPEC, {"y": array})
     np.testing.assert_array_equal(decode_predict_response(data).outputs["y"], array)
@@ -109,9 +121,10 @@ def test_replies_of_varints(report: Report, field: str, dtype: Any) -> None:
         },
         rounds=5,
     )
-    report.time(f"{field} reply of 262144 values, read", took["read"])
-    report.time(f"{field} reply of 262144 values, written", took["write"])
-    report.ratio(f"{field} reply, times faster than tf.make_ndarray", took["theirs"] / took["read"], 1, at_most=False)
+    report.time(f"{what}: reply of 262144 values, read", took["read"])
+    report.time(f"{what}: reply of 262144 values, written", took["write"])
+    faster = took["theirs"] / took["read"]
+    report.ratio(f"{what}: reply, times faster than tf.make_ndarray", faster, times, at_most=False)
 
 
 def test_one_kilobyte(report: Report) -> None:

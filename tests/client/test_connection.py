@@ -21,8 +21,10 @@ import pytest
 
 from tests.client.conftest import Behaviour
 from tests.servers import RunningServer, running_server
+from tfbundle.cli import main
 from tfbundle_client import AsyncClient, Client, ConnectionFailed, DeadlineExceeded, InvalidArgument
 from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.commands.options import access_of
 from tfbundle_client.transports.address import parse_address
 from tfbundle_client.transports.connection import Connection, Tls
 from tfbundle_client.transports.opening import open_async_transport, open_transport
@@ -83,6 +85,7 @@ class Secured:
     """A server that wants certificates over gRPC and shows its own over REST, and its UNIX socket."""
 
     server: RunningServer
+    models: Path
     socket: Path
     ours: Pair
     theirs: Pair
@@ -107,7 +110,7 @@ def secured(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     path = folder / "g.sock"
     flags = (f"--ssl_config_file={folder / 'mutual.config'}", f"--rest_ssl_config_file={folder / 'rest.config'}")
     with running_server(str(tiny_models), *flags, f"--grpc_socket_path={path}") as server:
-        yield Secured(server, path, ours, theirs)
+        yield Secured(server, tiny_models, path, ours, theirs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,6 +120,40 @@ def test_mutual_tls(secured: Secured, kind: Any) -> None:
     in_memory = Tls(ca=tls.read("ca"), cert=tls.read("cert"), key=tls.read("key"))
     assert call(kind, f"grpcs://localhost:{secured.server.grpc_port}", tls=tls) == [3.0]
     assert call(kind, f"unix:{secured.socket}", tls=in_memory) == [3.0]
+
+
+def test_commands_take_certificates_and_tokens(
+    secured: Secured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command that takes a URL takes --ca, --cert, --key and --token-file."""
+    (tmp_path / "token").write_text("secret\n")
+    access = ["--ca", str(secured.ours.cert), "--cert", str(secured.theirs.cert), "--key", str(secured.theirs.key)]
+    access += ["--token-file", str(tmp_path / "token")]
+    over_grpc = f"grpcs://localhost:{secured.server.grpc_port}"
+    over_rest = f"https://localhost:{secured.server.rest_port}"
+    for url in (over_grpc, over_rest):
+        assert main(["predict", url, "half_plus_two", "--input", "[2]", "--json", *access]) == 0
+        assert main(["status", url, "half_plus_two", *access]) == 0
+        assert main(["metadata", url, "half_plus_two", *access]) == 0
+    quickly = ["--rate", "50", "--duration", "0.2", "--warm-up", "0"]
+    assert main(["bench", over_rest, "half_plus_two", *quickly, *access]) == 0
+    both = ["--against", over_rest, "--against-version", "123"]
+    assert main(["parity", over_grpc, "half_plus_two", *both, *access]) == 0
+    assert main(["versions", str(secured.models / "half_plus_two"), "--server", over_grpc, *access]) == 0
+    capsys.readouterr()
+    assert main(["status", "http://localhost:1", "half_plus_two", *access]) == 1
+    assert "TLS does not go with http://localhost:1; use https://" in capsys.readouterr().err
+    assert main(["status", over_grpc, "half_plus_two", "--cert", str(secured.theirs.cert)]) == 1
+    assert "go together" in capsys.readouterr().err
+
+
+def test_certificates_are_for_encrypted_addresses_alone() -> None:
+    """Of several addresses a plain one is not given them; where all are plain they stay, and are refused."""
+    access: dict[str, Any] = {"headers": {}, "bearer_token": None, "tls": Tls()}
+    plain, encrypted = "grpc://h:1", "https://h"
+    assert access_of(plain, access, (plain, encrypted))["tls"] is None
+    assert access_of(encrypted, access, (plain, encrypted))["tls"] is not None
+    assert access_of(plain, access, (plain,))["tls"] is not None
 
 
 @pytest.mark.parametrize("kind", KINDS)

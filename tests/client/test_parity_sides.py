@@ -323,4 +323,15 @@ def test_the_command_and_its_junit(
     assert error is not None
     assert "version 9" in str(error.get("message"))
     assert main(["parity", url, "digits", "--against-version", "1", "--against-label", "stable"]) == 2
+    capsys.readouterr()
+    assert main(["parity", url, "digits", "--version", "2", "--against-version", "first"]) == 2
+    assert "--against-version first is a tag" in capsys.readouterr().err
+    base = tmp_path / "tagged"
+    for number, tag in ((1, "first"), (2, "second")):
+        (base / str(number)).mkdir(parents=True)
+        (base / str(number) / "metadata.json").write_text(json.dumps({"tag": tag}))
+    asked = ["--version", "second", "--base-path", str(base), "--against-version", "first"]
+    assert main(["parity", url, "digits", *asked, "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["version"] == 2
     assert main(["parity", url, "digits", "--tolerance", "float32"]) == 2

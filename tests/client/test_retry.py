@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from tfbundle_client import ApiError as AnyApiError
 from tfbundle_client import BundleError, Retry
+from tfbundle_client.calls.deadline import Deadline
 from tfbundle_client.calls.retry import Retrying
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.grpc_messages import note_pushback
+from tfbundle_client.transports.rest_messages import Answer, read_failure
+from tfbundle_client.transports.transport import StatusCall
 from tfbundle_serving.apis import errors
 from tfbundle_serving.apis.errors import BY_CODE, ConnectionFailed, DecodeError, InvalidArgument, Unavailable
+from tfbundle_serving.apis.model_spec import ModelSpec
 
 
 def _told(error: AnyApiError, **known: Any) -> AnyApiError:
@@ -33,7 +41,7 @@ def test_only_what_may_succeed_later_is_retried(kind: type[AnyApiError]) -> None
 
 def test_what_a_transport_knows_decides() -> None:
     """A 429 with a time to come back is retried after it; a message that is too large never is."""
-    exhausted = _told(errors.ResourceExhausted("quota"), may_succeed_later=True, retry_after_s=2.0)
+    exhausted = _told(errors.ResourceExhausted("quota"), retry_after_s=2.0)
     assert _retrying(draw=0.5).delay_s(exhausted, 1, None) == pytest.approx(2.025)
     assert _retrying().delay_s(_told(Unavailable("x"), may_succeed_later=False), 1, None) is None
     asked_in = Retry(resource_exhausted=True)
@@ -97,3 +105,33 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
         Retry(**wrong)
     assert issubclass(InvalidArgument, BundleError)
+
+
+_CALL = StatusCall(spec=ModelSpec("m"), deadline=Deadline.after(None))
+_ENDPOINT = parse_address("http://localhost:1").endpoints[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, None), ("3", 3.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("²", None), ("soon", None)],
+)
+def test_when_to_come_back_over_rest(header: str | None, seconds: float | None) -> None:
+    """Retry-After is a number of seconds or a date."""
+    error = read_failure(Answer(429, b"{}", header), _CALL, _ENDPOINT)
+    assert error.retry_after_s == seconds
+    assert Retry().may_help(error) == (seconds is not None)
+
+
+def test_a_date_to_come_back_at() -> None:
+    """Of a date that is still to come the seconds until then are counted."""
+    error = read_failure(Answer(429, b"{}", formatdate(time.time() + 100, usegmt=True)), _CALL, _ENDPOINT)
+    assert error.retry_after_s == pytest.approx(100, abs=10)
+
+
+@pytest.mark.parametrize(("pushback", "seconds"), [("250", 0.25), ("-1", None), ("x", None)])
+def test_when_to_come_back_over_grpc(pushback: str, seconds: float | None) -> None:
+    """A pushback is milliseconds; anything else means never."""
+    error = Unavailable("busy")
+    note_pushback(error, [("other", "1"), ("grpc-retry-pushback-ms", pushback)])
+    assert error.retry_after_s == seconds
+    assert Retry().may_help(error) == (seconds is not None)

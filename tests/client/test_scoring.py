@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tests.servers import RunningServer
 from tfbundle.cli import main
 from tfbundle_client import FailedPrecondition, InvalidArgument
+from tfbundle_client.scoring.partial_file import PartialFile
 from tfbundle_client.scoring.progress import open_progress
 from tfbundle_client.scoring.readers import count_rows, read_batches
-from tfbundle_client.scoring.writers import PartialFile
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.signatures import Signature, TensorSpec
 
@@ -278,6 +278,46 @@ def test_damaged_files(tmp_path: Path) -> None:
         archive.writestr("z.npy", objects.getvalue())
     with pytest.raises(InvalidArgument, match=r"uneven\.npz"):
         list(read_batches(tmp_path / "uneven.npz", signature, batch_size=100))
+
+
+class _Unreadable:
+    """An output whose values cannot be had, as if Ctrl-C came in between."""
+
+    dtype, ndim = np.dtype(np.float64), 1
+
+    def __init__(self, rows: int) -> None:
+        self.shape = (rows,)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_half_a_batch_is_not_kept(tmp_path: Path) -> None:
+    """Rows of which one output was written and another was not are no rows: who resumes gets what was kept before."""
+
+    def batch(first: int) -> dict[str, Any]:
+        values = np.arange(first, first + 3.0)
+        return {"a": values, "b": -values}
+
+    partial = PartialFile(tmp_path / "out.npz", {}, resume=False)
+    partial.append(batch(0), 3)
+    partial.keep()
+    broken = {**batch(3), "b": _Unreadable(3)}
+    with pytest.raises(KeyboardInterrupt):
+        partial.append(broken, 3)
+    partial.keep()
+    assert partial.kept_rows == 3
+    partial.close()
+    again = PartialFile(tmp_path / "out.npz", {}, resume=True)
+    assert again.rows == 3
+    again.append(batch(3), 3)
+    again.finish()
+    with np.load(tmp_path / "out.npz") as whole:
+        assert whole["a"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert whole["b"].tolist() == [0, -1, -2, -3, -4, -5]
 
 
 def test_outputs_that_are_no_table(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.client.faces import opened
 from tests.servers import RunningServer, running_server
-from tfbundle_client import Client, InvalidArgument, NotFound, Unimplemented
+from tfbundle_client import Client, DeadlineExceeded, InvalidArgument, NotFound, Unimplemented
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,26 @@ def test_reload(reloading: tuple[RunningServer, Path], face: str) -> None:
         one = {"name": "half_plus_two", "base_path": str(models / "half_plus_two"), "model_platform": "tensorflow"}
         client.reload_config({"model_config_list": {"config": [one]}})
         assert client.predict("half_plus_two", [1.0]).output.tolist() == [2.5]
+
+
+def test_waiting_for_a_label(reloading: tuple[RunningServer, Path], face: str) -> None:
+    """A label is waited for until it points at a version that answers; its status is that version's."""
+    server, models = reloading
+    for url in (server.grpc_url, server.rest_url):
+        with opened(face, url, timeout=30) as client, opened("sync", server.grpc_url, timeout=60) as other:
+            other.reload_config(_config(models, "half_plus_two"))
+            with pytest.raises(DeadlineExceeded, match="canary") as caught:
+                client.wait_until_available("half_plus_two", label="canary", timeout=0.2)
+            assert caught.value.version == "canary"
+            with pytest.raises(InvalidArgument, match="canary"):
+                client.status("half_plus_two", label="canary")
+            labelled = 'model_platform: "tensorflow" version_labels { key: "canary" value: 123 }'
+            config = _config(models, "half_plus_two").replace('model_platform: "tensorflow"', labelled)
+            timer = threading.Timer(0.1, other.reload_config, (config,))
+            timer.start()
+            assert client.wait_until_available("half_plus_two", label="canary").version == 123
+            timer.join()
+            assert [each.version for each in client.status("half_plus_two", label="canary")] == [123]
 
 
 def test_reload_refusals(reloading: tuple[RunningServer, Path], face: str) -> None:

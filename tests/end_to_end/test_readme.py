@@ -45,6 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_layers.py").write_text(MY_LAYERS)
     (folder / "my_models.py").write_text(MY_MODELS)
     (folder / "classes.txt").write_text("\n".join("0123456789"))
+    (folder / "token").write_text("sesame\n")
     subprocess.run([sys.executable, "-c", BELONGINGS], check=True, capture_output=True, cwd=folder)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,15 @@ def test_a_version_as_it_was_published_is_proven(tmp_path: Path, capsys: Capture
         ("y", "all 4", True),
         ("y", "the first alone", True),
     ]
+
+
+def test_without_tensorflow_nothing_is_said_of_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorFlow is not installed, that is the error, and no verdict of the version."""
+    folder = write_version(tmp_path / "m", 1)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        verify(folder)
+    assert caught.value.name == "tensorflow"
 
 
 def test_other_answers_are_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -61,8 +61,8 @@ async def run_async(
     """
     waiting: deque[asyncio.Task[BatchPrediction]] = deque()
     trouble: BaseException | None = None
+    batches = _batches_async(stream)
     try:
-        batches = _batches_async(stream)
         while True:
             try:
                 batch = await anext(batches, None)
@@ -81,6 +81,7 @@ async def run_async(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await batches.aclose()
     if trouble is not None:
         raise trouble
 
@@ -97,7 +98,7 @@ def _batches(stream: Stream) -> Iterator[Batch]:
     yield from collector.end()
 
 
-async def _batches_async(stream: Stream) -> AsyncIterator[Batch]:
+async def _batches_async(stream: Stream) -> AsyncGenerator[Batch, None]:
     if not hasattr(stream.data, "__aiter__"):
         for batch in _batches(stream):
             yield batch

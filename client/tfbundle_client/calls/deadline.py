@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from tfbundle_serving.apis.errors import InvalidArgument
 
+#: Above this (30 years, or infinity) a timeout is none; sockets and gRPC cannot count to all that a float can say.
+_LONGEST_S = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -27,7 +30,7 @@ class Deadline:
         Raises:
             InvalidArgument: The timeout is not a positive number of seconds.
         """
-        if timeout_s is None:
+        if timeout_s is None or timeout_s > _LONGEST_S:
             return cls(None, None)
         if not timeout_s > 0:
             raise InvalidArgument(f"a timeout is a positive number of seconds or None, got {timeout_s}", attempts=0)

@@ -33,7 +33,7 @@ from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.apis.predict import PredictResponse
-from tfbundle_serving.apis.signatures import Signature
+from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature
 
 from ..transports.transport import Call, MetadataCall, PredictCall, Reply, StatusCall
 from .deadline import Deadline
@@ -167,7 +167,7 @@ def find_signature(metadata: ModelMetadata, name: str) -> Signature:
         SignatureMismatch: There is none of that name; the message names those that there are.
     """
     found = metadata.signatures.get(name)
-    if found is None or name not in metadata.callable_signatures:
+    if found is None or name == INIT_OP_SIGNATURE:
         names = ", ".join(sorted(metadata.callable_signatures)) or "none"
         raise SignatureMismatch(
             f"{metadata.name} version {metadata.version} has no signature {name!r}; the signatures are {names}",
@@ -211,7 +211,13 @@ def metadata(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow
 
 
 def status(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[list[VersionStatus]]:
-    """Ask for the states of a model's versions, the highest first."""
+    """Ask for the states of a model's versions, the highest first; or for that of the version asked for.
+
+    A status request with a label is answered as one without, so the label's version is looked up before.
+    """
+    if spec.label is not None:
+        labelled = yield from metadata(spec, cache, deadline)
+        spec = ModelSpec(spec.name, labelled.version)
     found = yield from send(StatusCall(spec=spec, deadline=deadline))
     statuses = sorted(found, key=lambda each: -each.version)
     latest = next((each.version for each in statuses if each.is_available), None)

@@ -5,7 +5,14 @@ Like those in `flows`, they yield calls and pauses and know no transport.
 
 from __future__ import annotations
 
-from tfbundle_serving.apis.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable, Unimplemented
+from tfbundle_serving.apis.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from tfbundle_serving.apis.health import ServingStatus
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import State, VersionStatus
@@ -21,7 +28,7 @@ _NO_MODEL = ModelSpec("")
 
 
 def wait_until_available(spec: ModelSpec, cache: SignatureCache, deadline: Deadline) -> Flow[VersionStatus]:
-    """Ask for the status until a version answers requests: the one of the spec, or any.
+    """Ask for the status until a version answers requests: the one of the spec, that of its label, or any.
 
     Raises:
         DeadlineExceeded: The time is up; the message says what was seen last.
@@ -31,10 +38,14 @@ def wait_until_available(spec: ModelSpec, cache: SignatureCache, deadline: Deadl
     seen = ""
     while not deadline.has_passed:
         try:
-            statuses = yield from status(ModelSpec(spec.name), cache, deadline)
+            statuses = yield from status(ModelSpec(spec.name, None, spec.label), cache, deadline)
         except DeadlineExceeded:
             break
         except (Unavailable, NotFound) as error:
+            seen = error.message
+        except InvalidArgument as error:  # how servers say that there is no such label, or not yet
+            if spec.label is None:
+                raise
             seen = error.message
         else:
             wanted = [each for each in statuses if spec.version in (None, each.version)]
@@ -52,7 +63,7 @@ def wait_until_available(spec: ModelSpec, cache: SignatureCache, deadline: Deadl
     raise DeadlineExceeded(
         f"{spec} was not available within {deadline.timeout_s:g} s{f' ({seen})' if seen else ''}",
         model=spec.name,
-        version=spec.version,
+        version=spec.version if spec.version is not None else spec.label,
     )
 
 

@@ -151,6 +151,25 @@ class Hooks:
         return (call if call.transfer is transfer else replace(call, transfer=transfer)), finish
 
 
+@dataclass(frozen=True, slots=True)
+class CallHeaders:
+    """An observer that gives each message more headers.
+
+    Attributes:
+        headers: Names in lower case, and values.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+
+    def begin(self, call: Call[Any], attempt: int) -> tuple[Call[Any], Finish]:  # noqa: ARG002 - Observer's
+        """See a message before it is sent; see `Observer.begin`."""
+        return replace(call, headers=(*call.headers, *self.headers)), do_nothing
+
+
+def do_nothing(_error: BaseException | None) -> None:
+    """Finish where there is nothing to finish."""
+
+
 def _tell(function: Callable[[_Event], object], event: _Event) -> None:
     try:
         function(event)

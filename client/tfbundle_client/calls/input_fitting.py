@@ -49,6 +49,9 @@ def fit_inputs(inputs: Any, signature: Signature, *, casting: Casting = "safe") 
         SignatureMismatch: A name, dtype or shape does not fit; the message says what is wanted and what came.
         Unimplemented: The signature wants bfloat16, and the package ml_dtypes is not installed.
     """
+    if type(inputs) is np.ndarray and len(signature.inputs) == 1:
+        ((name, spec),) = signature.inputs.items()
+        return {name: _fit(inputs, spec, name, casting)}  # as nearly always; the checks below cost more than this
     if isinstance(inputs, Mapping):
         named = inputs
     elif _is_frame(inputs):

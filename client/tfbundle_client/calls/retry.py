@@ -70,7 +70,9 @@ class Retry:
         told = getattr(error, "may_succeed_later", None)
         if told is not None:
             return bool(told)
-        return isinstance(error, Unavailable) or (self.resource_exhausted and isinstance(error, ResourceExhausted))
+        if isinstance(error, ResourceExhausted):
+            return self.resource_exhausted or error.retry_after_s is not None
+        return isinstance(error, Unavailable)
 
 
 class RetryBudget:

@@ -16,7 +16,7 @@ from tfbundle_serving.apis.errors import STATUS_NAMES, ApiError
 
 from ..transports.address import Address
 from ..transports.transport import Call
-from .hooks import RPC_NAMES, Finish
+from .hooks import RPC_NAMES, Finish, do_nothing
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -65,7 +65,7 @@ class Tracing:
         name = RPC_NAMES[type(call)]
         span = self._tracer.start_span(name, kind=self._kind)
         if not span.get_span_context().is_valid:
-            return call, _nothing
+            return call, do_nothing
         if span.is_recording():
             span.set_attributes({**self._attributes, "rpc.method": name})
             if call.spec.name:
@@ -89,7 +89,3 @@ class Tracing:
         self._inject(carrier, context=self._in_context(span))
         headers = tuple((key.lower(), value) for key, value in carrier.items())
         return replace(call, headers=(*call.headers, *headers)), finish
-
-
-def _nothing(_error: BaseException | None) -> None:
-    """End a span that is none."""

@@ -15,11 +15,11 @@ from tfbundle_serving.apis.signatures import Signature
 
 from ..bench.load import DEFAULT_RATE, Arrivals, Load
 from .options import (
-    headers_option,
+    Access,
+    access_options,
     label_option,
     model_argument,
     one_of,
-    read_headers,
     signature_option,
     timeout_option,
     url_argument,
@@ -61,7 +61,7 @@ _seconds = click.FloatRange(0, min_open=True)
 @signature_option
 @click.option("--sweep", is_flag=True, help="Search for the highest rate that keeps --p99-ms, from --rate on.")
 @click.option("--p99-ms", type=_seconds, help="The bound of --sweep.")
-@headers_option
+@access_options
 @click.option("--allow-remote", is_flag=True, help="Load another machine than this one.")
 @click.option(
     "--json", "json_file", is_flag=False, flag_value="-", metavar="FILE|-", help="Write a JSON document; - prints it."
@@ -85,7 +85,7 @@ def bench(
     signature: str,
     sweep: bool,
     p99_ms: float | None,
-    headers: tuple[str, ...],
+    access: Access,
     allow_remote: bool,
     json_file: str | None,
     html: Path | None,
@@ -130,7 +130,7 @@ def bench(
     _say(f"{'search' if sweep else load}: {warm_up:g} s warm-up, {duration:g} s{' a step' if sweep else ''}")
     result = run_bench(
         address,
-        Connection(headers=read_headers(headers)),
+        Connection(**access),
         spec,
         load,
         _chooser(given, rows, seed),

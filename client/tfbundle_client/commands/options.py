@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..client import DEFAULT_TIMEOUT_S
+from ..client_setup import DEFAULT_TIMEOUT_S
+from ..transports.address import parse_address
+from ..transports.connection import Tls
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -16,9 +20,63 @@ model_argument = click.argument("model")
 label_option = click.option("--label", help="A version label instead of a number.")
 signature_option = click.option("--signature", default="", help="Signature name.  [default: serving_default]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-headers_option = click.option(
-    "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Send this header, too; repeatable."
+
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_ACCESS_OPTIONS = (
+    click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Send this header, too; repeatable."),
+    click.option("--token-file", type=_file, help="Send the bearer token that this file holds."),
+    click.option("--ca", type=_file, help="Trust the authorities in this PEM file, for grpcs:// and https://."),
+    click.option("--cert", type=_file, help="Our own certificate (PEM), for servers that ask for one."),
+    click.option("--key", type=_file, help="Its private key (PEM)."),
 )
+
+#: Keyword arguments of `Client` and of `Connection`: headers, bearer_token and tls.
+Access = Mapping[str, Any]
+
+
+def access_options(command: Function) -> Function:
+    """Add the options that say how a server lets one in; the command gets them read, as the argument `access`."""
+
+    @wraps(command)
+    def with_access(
+        *,
+        headers: Sequence[str],
+        token_file: Path | None,
+        ca: Path | None,
+        cert: Path | None,
+        key: Path | None,
+        **others: Any,
+    ) -> Any:
+        access = {
+            "headers": read_headers(headers),
+            "bearer_token": None if token_file is None else _read_token(token_file),
+            "tls": None if ca is cert is key is None else Tls(ca=ca, cert=cert, key=key),
+        }
+        return command(access=access, **others)
+
+    found: Any = with_access
+    for option in reversed(_ACCESS_OPTIONS):
+        found = option(found)
+    typed: Function = found
+    return typed
+
+
+def access_of(url: str, access: Access, others: Sequence[str] = ()) -> Access:
+    """Give what goes with one of several addresses: certificates are for those alone that are encrypted.
+
+    Where no address is encrypted they stay, and the client refuses them.
+    """
+    if access["tls"] is None or parse_address(url).is_secure is not False:
+        return access
+    is_for_another = any(parse_address(other).is_secure is not False for other in others)
+    return {**access, "tls": None} if is_for_another else access
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--token-file {path} is no file of a token: {error}") from error
 
 
 def timeout_option(help_text: str, default: float = DEFAULT_TIMEOUT_S) -> Callable[[Function], Function]:

@@ -21,12 +21,13 @@ from ..parity.junit import write_failure_junit, write_junit
 from ..parity.measurement import Tolerances
 from ..parity.ranking import TOP_K
 from .options import (
-    headers_option,
+    Access,
+    access_of,
+    access_options,
     json_option,
     label_option,
     model_argument,
     one_of,
-    read_headers,
     signature_option,
     timeout_option,
     url_argument,
@@ -58,7 +59,7 @@ class CouldNotCompare(click.ClickException):
 )
 @click.option("--against", metavar="URL", help="Compare with what this server answers.")
 @click.option("--against-model", metavar="NAME", help="The model's name there.  [default: MODEL]")
-@click.option("--against-version", type=int, help="Compare with this version, there or at URL.")
+@click.option("--against-version", metavar="NUMBER|TAG", help="Compare with this version, there or at URL.")
 @click.option("--against-label", help="A version label instead.")
 @version_option
 @base_path_option
@@ -81,7 +82,7 @@ class CouldNotCompare(click.ClickException):
 @click.option("--html", type=click.Path(path_type=Path), help="Write a report with pictures to this file.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML, as CI reads it, to this file.")
 @timeout_option("Seconds for each request.")
-@headers_option
+@access_options
 @json_option
 def parity(
     url: str,
@@ -91,7 +92,7 @@ def parity(
     inputs: Path | None,
     against: str | None,
     against_model: str | None,
-    against_version: int | None,
+    against_version: str | None,
     against_label: str | None,
     version: str | None,
     base_path: Path | None,
@@ -110,7 +111,7 @@ def parity(
     html: Path | None,
     junit: Path | None,
     timeout: float,
-    headers: tuple[str, ...],
+    access: Access,
     as_json: bool,
 ) -> int:
     """Compare the answers of MODEL at URL with those of the model that was trained, or of another version.
@@ -125,14 +126,14 @@ def parity(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         wanted = version if base_path is None else read_version(version, base_path)
+        tags = base_path or reference or _default_reference(model, is_needed=False)
+        other_wanted = read_version(against_version, tags, "--against-version")
         with ExitStack() as stack:
+            urls = (url, *also) if against is None else (url, *also, against)
             clients = [
-                stack.enter_context(Client(each, timeout=timeout, headers=read_headers(headers)))
-                for each in (url, *also)
+                stack.enter_context(Client(each, timeout=timeout, **access_of(each, access, urls))) for each in urls
             ]
-            other = None
-            if against is not None:
-                other = stack.enter_context(Client(against, timeout=timeout, headers=read_headers(headers)))
+            other = None if against is None else clients.pop()
             report = check_parity(
                 clients,
                 model,
@@ -140,7 +141,7 @@ def parity(
                 inputs=inputs,
                 against=other,
                 against_model=against_model,
-                against_version=against_version,
+                against_version=other_wanted,
                 against_label=against_label,
                 version=wanted,
                 label=label,

@@ -19,12 +19,13 @@ base_path_option = click.option(
 )
 
 
-def read_version(version: str | None, base_path: Path | None) -> int | None:
+def read_version(version: str | None, base_path: Path | None, option: str = "--version") -> int | None:
     """Find the number that --version means; servers know numbers only.
 
     Args:
         version: What was given: a number, a tag, or nothing.
         base_path: The folder of the model's versions, where one was given.
+        option: How the option is called.
 
     Raises:
         click.UsageError: A tag was given and nothing to find its number by.
@@ -37,7 +38,7 @@ def read_version(version: str | None, base_path: Path | None) -> int | None:
         return number
     if base_path is None:
         raise click.UsageError(
-            f"--version {version} is a tag, and servers know numbers only: "
+            f"{option} {version} is a tag, and servers know numbers only: "
             "say where the versions are, --base-path models/MODEL"
         )
     try:

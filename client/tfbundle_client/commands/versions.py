@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..client import DEFAULT_TIMEOUT_S, Client
+from ..client import Client
+from .options import Access, access_options, json_option, timeout_option
 from .output import print_json
 from .tables import print_table
 from .version_list import Version, read_versions
@@ -17,19 +18,14 @@ from .version_list import Version, read_versions
 @click.argument("base_path", type=click.Path(path_type=Path))
 @click.option("--server", metavar="URL", help="Ask this server for their states, grpc://host:port or http://host:port.")
 @click.option("--model", default="", help="What the server calls the model.  [default: the base path's name]")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Seconds to wait for the server's answer.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def versions(base_path: Path, server: str | None, model: str, timeout: float, as_json: bool) -> None:
+@timeout_option("Seconds to wait for the server's answer.")
+@access_options
+@json_option
+def versions(base_path: Path, server: str | None, model: str, timeout: float, access: Access, as_json: bool) -> None:
     """List the versions below BASE_PATH: number, tag, when and from what they were made, how near to it they are."""
     name = model or base_path.resolve().name
     with ExitStack() as stack:
-        client = None if server is None else stack.enter_context(Client(server, timeout=timeout))
+        client = None if server is None else stack.enter_context(Client(server, timeout=timeout, **access))
         found = read_versions(base_path, client, name)
     if as_json:
         print_json(

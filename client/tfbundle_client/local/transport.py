@@ -32,7 +32,7 @@ from tfbundle_serving.apis.regression import RegressionResponse
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
-from ..transports.per_process import PerProcess
+from ..transports.per_process import CLOSED, PerProcess
 from ..transports.transport import (
     Call,
     ClassifyCall,
@@ -92,7 +92,10 @@ class LocalTransport:
         answer = _ANSWERS.get(type(call))
         if answer is None:
             raise Unimplemented(f"{type(call).__name__} needs a server; {self} has none", attempts=0)
-        return self._threads.get().submit(answer, self, call)
+        try:
+            return self._threads.get().submit(answer, self, call)
+        except RuntimeError as error:  # another thread closed it in this moment
+            raise FailedPrecondition(CLOSED, attempts=0) from error
 
     def too_late(self, call: Call[Any]) -> DeadlineExceeded:
         """Make the error of a call whose time is up."""
@@ -113,7 +116,9 @@ class LocalTransport:
     def _find(self, spec: ModelSpec) -> tuple[int, LocalVersion]:
         if spec.label is not None:
             raise InvalidArgument(
-                f"Unrecognized servable version label: {spec.label} ({self} has no labels)", model=spec.name
+                f"Unrecognized servable version label: {spec.label} ({self} has no labels)",
+                model=spec.name,
+                version=spec.label,
             )
         models = find_models(self._path)
         versions = models.get(spec.name, {})

@@ -17,9 +17,9 @@ from ..calls.flows import find_signature
 from ..calls.input_fitting import Casting
 from ..client import Client
 from ..commands.output import print_json
+from .partial_file import PartialFile
 from .progress import open_progress
 from .readers import ENDINGS, count_rows, read_batches
-from .writers import PartialFile
 
 DEFAULT_BATCH_SIZE, DEFAULT_IN_FLIGHT = 512, 4
 #: Files that hold a whole request as well; they are scored when they have more rows than a batch.
@@ -164,9 +164,11 @@ def score(client: Client, scoring: Scoring) -> Scored:
                 raise InvalidArgument(f"{scoring.input} has no rows", attempts=0)
             partial.finish()
         except BaseException:
-            if partial.rows:
-                partial.keep()
-                print(f"{partial.rows:,} rows are kept in {partial.folder}: --resume goes on there", file=sys.stderr)
+            partial.keep()
+            if partial.kept_rows:
+                print(
+                    f"{partial.kept_rows:,} rows are kept in {partial.folder}: --resume goes on there", file=sys.stderr
+                )
             else:
                 partial.discard()
             raise

@@ -1,16 +1,10 @@
-"""Files of answers, written a batch at a time: they grow in a folder beside, and appear whole at the end.
+"""Files of answers, written a batch at a time, in pieces below a folder; `partial_file` says how they become one.
 
-    scores.npy.partial/
-        progress.json      what the answers belong to, how many rows are there, how long each file was then
-        ...                the answers so far
-
-What was written after the last progress.json is cut off when the work goes on, so that no row is there twice.
-
-    .npy       one output
-    .npz       a member for each output
-    .csv       a column for each output; name_0, name_1, ... for outputs with more than one value in a row
-    .parquet   a column for each output, of lists where a row has more than one value
-    .jsonl     a line for each row, as in TensorFlow Serving's "predictions"
+.npy       one output
+.npz       a member for each output
+.csv       a column for each output; name_0, name_1, ... for outputs with more than one value in a row
+.parquet   a column for each output, of lists where a row has more than one value
+.jsonl     a line for each row, as in TensorFlow Serving's "predictions"
 """
 
 from __future__ import annotations
@@ -19,7 +13,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,20 +22,19 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from tfbundle_serving.apis.errors import FailedPrecondition, InvalidArgument
+from tfbundle_serving.apis.errors import InvalidArgument
 
 from ..commands.output import array_to_json
-from .readers import ENDINGS, pyarrow_parquet
+from .readers import pyarrow_parquet
 
 Outputs = Mapping[str, NDArray[Any]]
-_PROGRESS = "progress.json"
 
 
 class Writer(Protocol):
     """Writes one kind of file, in pieces below a folder."""
 
     def append(self, outputs: Outputs, rows: int) -> None:
-        """Add the answers to some rows."""
+        """Add the answers to some rows: all of them or, with InvalidArgument, nothing."""
 
     def flush(self) -> None:
         """Bring all that was added into the folder's files."""
@@ -52,103 +44,6 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Let go of open files."""
-
-
-class PartialFile:
-    """A file of answers that is being written.
-
-    Args:
-        path: Where it will be.
-        identity: What the answers belong to, as JSON values: who goes on must have the same.
-        resume: Go on with what is there; otherwise begin anew.
-
-    Raises:
-        InvalidArgument: The ending is none that can be written.
-        FailedPrecondition: What is there belongs to something else; the message says what differs.
-        OSError: The folder cannot be made or read.
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = path.with_name(f"{path.name}.partial")
-        self.rows = 0
-        self._path = path
-        self._identity = json.loads(json.dumps(identity))
-        if path.suffix not in _WRITERS:
-            raise InvalidArgument(f"answers are written to {', '.join(ENDINGS)}, got {path}", attempts=0)
-        if self.folder.exists():
-            if resume:
-                self._go_on()
-            else:
-                shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._writer = _WRITERS[path.suffix](self.folder)
-
-    def _go_on(self) -> None:
-        try:
-            state = json.loads((self.folder / _PROGRESS).read_text("utf-8"))
-        except FileNotFoundError:
-            state = {"identity": self._identity, "rows": 0, "files": {}}
-        except ValueError as error:
-            raise FailedPrecondition(f"{self.folder / _PROGRESS} is damaged: {error}", attempts=0) from error
-        known = state["identity"]
-        differing = [name for name in {**known, **self._identity} if known.get(name) != self._identity.get(name)]
-        if differing:
-            name = differing[0]
-            raise FailedPrecondition(
-                f"{self.folder} cannot be gone on with: its {name} is {known.get(name)}, now it is "
-                f"{self._identity.get(name)}; run without --resume to begin anew",
-                attempts=0,
-            )
-        for file in self.folder.iterdir():
-            if file.name in state["files"]:
-                os.truncate(file, state["files"][file.name])
-            elif file.name != _PROGRESS:
-                file.unlink()
-        self.rows = state["rows"]
-
-    def append(self, outputs: Outputs, rows: int) -> None:
-        """Add the answers to some rows.
-
-        Raises:
-            InvalidArgument: An output does not have a row for each row, or values that the file cannot hold.
-        """
-        for name, array in outputs.items():
-            if array.ndim == 0 or len(array) != rows:
-                raise InvalidArgument(
-                    f"output {name!r} has shape {array.shape} for {rows} rows, not an answer for each: "
-                    "choose others with --outputs",
-                    attempts=0,
-                )
-        self._writer.append(outputs, rows)
-        self.rows += rows
-
-    def keep(self) -> None:
-        """Note what is there, to go on from it after whatever happens next."""
-        self._writer.flush()
-        files = {
-            file.name: file.stat().st_size for file in self.folder.iterdir() if not file.name.startswith(_PROGRESS)
-        }
-        state = {"identity": self._identity, "rows": self.rows, "files": files}
-        new = self.folder / f"{_PROGRESS}.new"
-        new.write_text(json.dumps(state, indent=2), "utf-8")
-        new.replace(self.folder / _PROGRESS)
-
-    def finish(self) -> None:
-        """Let the whole file appear under its name."""
-        self.keep()
-        whole = self._writer.finish(self.rows)
-        self._writer.close()
-        whole.replace(self._path)
-        shutil.rmtree(self.folder)
-
-    def discard(self) -> None:
-        """Remove what is there."""
-        self._writer.close()
-        shutil.rmtree(self.folder)
-
-    def close(self) -> None:
-        """Let go of open files; what is there stays."""
-        self._writer.close()
 
 
 class _NpyFiles:
@@ -178,14 +73,15 @@ class _NpyFiles:
                 self._kinds[name] = dtype, array.shape[1:]
                 self._files[name] = (self._folder / f"{quote(name, safe='')}.npy").open("w+b")
                 self._write_header(name, 0)
-            dtype, row_shape = self._kinds[name]
+            _, row_shape = self._kinds[name]
             if array.shape[1:] != row_shape:
                 raise InvalidArgument(
                     f"output {name!r} has rows of shape {array.shape[1:]} after rows of shape {row_shape}: "
                     ".jsonl can hold both",
                     attempts=0,
                 )
-            self._files[name].write(np.ascontiguousarray(array, dtype).data)
+        for name, array in outputs.items():
+            self._files[name].write(np.ascontiguousarray(array, self._kinds[name][0]).data)
 
     def _write_header(self, name: str, rows: int) -> None:
         dtype, row_shape = self._kinds[name]
@@ -327,7 +223,8 @@ class _Parquet:
         self._tables = []
 
 
-_WRITERS: dict[str, Callable[[Path], Writer]] = {
+#: Ending to what writes such a file; given the folder.
+WRITERS: dict[str, Callable[[Path], Writer]] = {
     ".npy": _Npy,
     ".npz": _Npz,
     ".csv": _Csv,

@@ -27,6 +27,17 @@ _HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse headers that would fail with every request.
+
+    Raises:
+        InvalidArgument: A name or value is none that both HTTP and gRPC could carry.
+    """
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower().endswith("-bin") or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidArgument(f"header {name!r} is none that HTTP and gRPC could carry", attempts=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """Whom a client trusts and who it is; for grpcs:// and https:// (and for unix: and dns:, which then are encrypted).
@@ -37,8 +48,8 @@ class Tls:
         key: The private key of `cert`, without a password.
     """
 
-    ca: Pem | None = None
-    cert: Pem | None = None
+    ca: Pem | None = field(default=None, repr=False)
+    cert: Pem | None = field(default=None, repr=False)
     key: Pem | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +94,7 @@ class Connection:
         channel: A grpc.Channel (a grpc.aio.Channel for the async client) to use instead of an own one.
     """
 
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     bearer_token: str | Callable[[], str] | None = field(default=None, repr=False)
     tls: Tls | None = None
     compression: Literal["gzip"] | None = None
@@ -93,9 +104,7 @@ class Connection:
 
     def __post_init__(self) -> None:
         """Refuse what would fail with every request."""
-        for name, value in self.headers.items():
-            if not _HEADER_NAME.fullmatch(name) or name.lower().endswith("-bin") or not _HEADER_VALUE.fullmatch(value):
-                raise InvalidArgument(f"header {name!r} is none that HTTP and gRPC could carry", attempts=0)
+        check_headers(self.headers)
         if self.bearer_token is not None and any(name.lower() == "authorization" for name in self.headers):
             raise InvalidArgument("give a bearer_token or an authorization header, not both", attempts=0)
         if self.compression not in (None, "gzip"):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, DeadlineExceeded
+from tfbundle_serving.apis.errors import ApiError, Cancelled, ConnectionFailed, DeadlineExceeded, FailedPrecondition
 
 from .address import Address, Endpoint
 from .connection import Connection
 from .grpc_channel import ChannelSettings
-from .grpc_messages import METHODS, Method, read_failure, retry_after_s
-from .messages import late, read, write
+from .grpc_messages import METHODS, Method, note_pushback, read_failure
+from .messages import failure, late, read, write
 from .per_loop import PerLoop
+from .per_process import CLOSED
 from .replicas import Replicas
 from .request_headers import RequestHeaders
 from .transport import Call, Reply
@@ -45,7 +47,7 @@ class GrpcAioTransport:
             channel = grpc.aio.secure_channel(endpoint.target, self._settings.credentials, self._settings.options)
         elif channel is None:
             channel = grpc.aio.insecure_channel(endpoint.target, self._settings.options)
-        return _Channel(endpoint, channel, self._settings.call_options(), grpc.aio.AioRpcError)
+        return _Channel(endpoint, channel, self._settings.call_options())
 
     async def send(self, call: Call[Reply], /) -> Reply:
         """Send a call and wait for its reply; see `GrpcTransport.send`."""
@@ -83,11 +85,15 @@ class GrpcAioTransport:
 class _Channel:
     """One channel with its callables."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, options: dict[str, Any], rpc_error: Any) -> None:
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, options: dict[str, Any]) -> None:
+        import grpc.aio
+
         self.endpoint = endpoint
         self.channel = channel
+        self.is_closing = False
         self._options = options
-        self._rpc_error = rpc_error
+        self._rpc_error = grpc.aio.AioRpcError
+        self._usage_error = grpc.aio.UsageError
         self._rpcs = {method.path: channel.unary_unary(method.path) for method in METHODS.values()}
 
     async def ask(self, method: Method, request: bytes, headers: Any, call: Call[Any]) -> bytes:
@@ -100,9 +106,16 @@ class _Channel:
                 request, timeout=left_s, metadata=headers or None, **self._options
             )
         except self._rpc_error as error:
-            failure = read_failure(error.code().value[0], error.details() or "", call, self.endpoint)
-            failure.retry_after_s = retry_after_s(tuple(error.trailing_metadata() or ()))
-            raise failure from None
+            refusal = read_failure(error.code().value[0], error.details() or "", call, self.endpoint)
+            note_pushback(refusal, tuple(error.trailing_metadata() or ()))
+            raise refusal from None
+        except asyncio.CancelledError:
+            # grpc cancels the calls of a channel that is closed; nobody cancelled the task that waits for one.
+            if not self.is_closing or _is_cancelled():
+                raise
+            raise failure(Cancelled, CLOSED, call) from None
+        except self._usage_error as error:  # another task closed the channel before
+            raise FailedPrecondition(CLOSED, attempts=0) from error
         return body
 
 
@@ -116,4 +129,11 @@ class _Channels:
     async def close(self) -> None:
         if self._is_ours:
             for each in self.replicas.members:
+                each.is_closing = True
                 await each.channel.close()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task; before Python 3.11 a task does not tell."""
+    task = asyncio.current_task()
+    return task is not None and hasattr(task, "cancelling") and task.cancelling() > 0

@@ -134,12 +134,15 @@ def read_failure(code: int, details: str, call: Call[Any], endpoint: Endpoint) -
     return error
 
 
-def retry_after_s(trailers: Sequence[tuple[str, Any]] | None) -> float | None:
-    """Read how long the server wants to be left alone, from the trailer that gRPC has for it.
+def note_pushback(error: ApiError, trailers: Sequence[tuple[str, Any]] | None) -> None:
+    """Write onto an error how long the server wants to be left alone, from the trailer that gRPC has for it.
 
-    Source: gRFC A6 (grpc-retry-pushback-ms).
+    Source: gRFC A6 (grpc-retry-pushback-ms): what is no number of milliseconds means not to come again.
     """
     for key, value in trailers or ():
-        if key == "grpc-retry-pushback-ms" and str(value).isdecimal():
-            return int(value) / 1000
-    return None
+        if key == "grpc-retry-pushback-ms":
+            text = str(value)
+            if text.isascii() and text.isdecimal():
+                error.retry_after_s = int(text) / 1000
+            else:
+                error.may_succeed_later = False

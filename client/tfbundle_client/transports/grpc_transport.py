@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, DeadlineExceeded
+from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, DeadlineExceeded, FailedPrecondition
 
 from .address import Address, Endpoint
 from .connection import Connection
 from .grpc_channel import ChannelSettings
-from .grpc_messages import METHODS, Method, read_failure, retry_after_s
+from .grpc_messages import METHODS, Method, note_pushback, read_failure
 from .messages import late, read, write
-from .per_process import PerProcess
+from .per_process import CLOSED, PerProcess
 from .replicas import Replicas
 from .request_headers import RequestHeaders
 from .transport import Call, Reply
@@ -102,8 +102,13 @@ class _Channel:
             body: bytes = self._rpcs[method.path](request, timeout=left_s, metadata=headers, **self._options)
         except self._rpc_error as error:
             failure = read_failure(error.code().value[0], error.details() or "", call, self.endpoint)
-            failure.retry_after_s = retry_after_s(error.trailing_metadata())
+            note_pushback(failure, error.trailing_metadata())
             raise failure from None
+        except ValueError as error:
+            if "closed channel" not in str(error):
+                raise
+            # Another thread closed it in this moment.
+            raise FailedPrecondition(CLOSED, attempts=0) from error
         return body
 
 

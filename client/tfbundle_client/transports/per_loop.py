@@ -6,6 +6,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+from weakref import WeakSet
+
+from tfbundle_serving.apis.errors import FailedPrecondition
+
+from .per_process import CLOSED
 
 Resource = TypeVar("Resource")
 
@@ -22,13 +27,20 @@ class PerLoop(Generic[Resource]):
         # The loop is kept beside its id, which otherwise could come again; the process, since a forked child may run on
         # with what it inherited.
         self._by_loop: dict[tuple[int, int], tuple[asyncio.AbstractEventLoop, Resource]] = {}
+        self._closed: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
     def get(self) -> Resource:
-        """Give the running loop's resource."""
+        """Give the running loop's resource.
+
+        Raises:
+            FailedPrecondition: It was closed in this loop, perhaps in the middle of a call.
+        """
         loop = asyncio.get_running_loop()
         held = self._by_loop.get((os.getpid(), id(loop)))
         if held is not None:
             return held[1]
+        if loop in self._closed:
+            raise FailedPrecondition(CLOSED, attempts=0)
         for key, (other, _) in list(self._by_loop.items()):
             if other.is_closed():
                 self._by_loop.pop(key, None)
@@ -38,6 +50,8 @@ class PerLoop(Generic[Resource]):
 
     async def close(self) -> None:
         """Destroy the running loop's resource."""
-        held = self._by_loop.pop((os.getpid(), id(asyncio.get_running_loop())), None)
+        loop = asyncio.get_running_loop()
+        self._closed.add(loop)
+        held = self._by_loop.pop((os.getpid(), id(loop)), None)
         if held is not None:
             await self._destroy(held[1])

@@ -6,7 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from tfbundle_serving.apis.errors import FailedPrecondition
+
 Resource = TypeVar("Resource")
+
+#: What a call is told that comes too late.
+CLOSED = "the client is closed"
 
 
 class PerProcess(Generic[Resource]):
@@ -19,20 +24,34 @@ class PerProcess(Generic[Resource]):
         self._create = create
         self._destroy = destroy
         self._by_pid: dict[int, Resource] = {}
+        self._is_closed = False
 
     def get(self) -> Resource:
-        """Give this process's resource."""
+        """Give this process's resource.
+
+        Raises:
+            FailedPrecondition: It was closed, perhaps by another thread in the middle of a call.
+        """
         pid = os.getpid()
         resource = self._by_pid.get(pid)
         if resource is None:
+            if self._was_closed():
+                raise FailedPrecondition(CLOSED, attempts=0)
             made = self._create()
             resource = self._by_pid.setdefault(pid, made)
             if resource is not made:  # another thread was first
                 self._destroy(made)
+            if self._was_closed():  # another thread closed meanwhile, and may have missed what was made
+                self.close()
+                raise FailedPrecondition(CLOSED, attempts=0)
         return resource
+
+    def _was_closed(self) -> bool:
+        return self._is_closed
 
     def close(self) -> None:
         """Destroy this process's resource; a parent's one is the parent's."""
+        self._is_closed = True
         resource = self._by_pid.pop(os.getpid(), None)
         if resource is not None:
             self._destroy(resource)

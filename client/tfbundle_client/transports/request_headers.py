@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
+
+from tfbundle_serving.apis.errors import InvalidArgument
 
 from .connection import Connection
 from .transport import Call
 
 #: Names in lower case, as HTTP/2 wants them, and values.
 Headers = tuple[tuple[str, str], ...]
+
+#: Printable ASCII without blanks.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class RequestHeaders:
@@ -25,12 +31,24 @@ class RequestHeaders:
         self.fixed: Headers = tuple(fixed)
 
     def of(self, call: Call[Any]) -> Headers:
-        """Give a call's headers; the very object `fixed` where there is nothing to add."""
+        """Give a call's headers; the very object `fixed` where there is nothing to add.
+
+        The call's own ones stand in place of those of the connection that have the same name.
+
+        Raises:
+            InvalidArgument: The function that gives tokens gave one that is none.
+        """
         headers = self.fixed
         if self._ask_token is not None:
             headers += (_bearer(self._ask_token()),)
-        return headers + tuple(call.headers) if call.headers else headers
+        if not call.headers:
+            return headers
+        replaced = {name for name, _ in call.headers}
+        return (*(each for each in headers if each[0] not in replaced), *call.headers)
 
 
 def _bearer(token: str) -> tuple[str, str]:
+    token = token.strip()  # one that was read from a file ends with the line
+    if not _TOKEN.fullmatch(token):
+        raise InvalidArgument("the bearer token is empty, or has characters that no header can carry", attempts=0)
     return "authorization", f"Bearer {token}"

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tfbundle_serving.apis.classification import ClassificationResponse
@@ -208,11 +210,26 @@ def read_failure(answer: Answer, call: Call[Any], endpoint: Endpoint) -> ApiErro
         message = f"{name(call)}: {endpoint} answered HTTP {status} without TensorFlow Serving's error text{told}"
     kind = BY_HTTP_STATUS.get(status) or (InvalidArgument if 400 <= status < 500 else Unknown)
     error = failure(kind, message, call)
-    if answer.retry_after is not None and answer.retry_after.isdecimal():
-        error.retry_after_s = float(answer.retry_after)
+    error.retry_after_s = _retry_after_s(answer.retry_after)
     if status == 413 and isinstance(error, ResourceExhausted):
         error.may_succeed_later = False
     return error
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Read Retry-After, seconds or a date; None where it is neither.
+
+    Source: RFC 9110, section 10.2.3.
+    """
+    if header is None:
+        return None
+    if header.isascii() and header.isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, date.timestamp() - time.time())
 
 
 def _excerpt(body: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,12 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
     Raises:
         ExportError: There is no version folder; the message says what to name instead.
+        ModuleNotFoundError: TensorFlow, which has to run the version, is not installed.
         OSError: A file cannot be read.
     """
     folder = version_folder(path)
+    if find_spec("tensorflow") is None:  # or the process below would die of it, and the version seem at fault
+        raise ModuleNotFoundError("verify runs the version, with TensorFlow", name="tensorflow")
     failures: list[str] = []
     notes: list[str] = []
     outputs: tuple[OutputCheck, ...] = ()

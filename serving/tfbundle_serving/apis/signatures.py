@@ -19,6 +19,7 @@ from typing import Any
 from . import dtypes
 from .dtypes import DType
 from .errors import DecodeError
+from .tensor_proto_json import tensor_proto_to_json
 from .wire import (
     Readable,
     as_int,
@@ -173,7 +174,7 @@ def signature_to_json(signature: Signature) -> dict[str, Any]:
         "inputs": {alias: _spec_to_json(spec) for alias, spec in signature.inputs.items()},
         "outputs": {alias: _spec_to_json(spec) for alias, spec in signature.outputs.items()},
         "method_name": signature.method_name,
-        "defaults": {alias: {} for alias in signature.defaults},
+        "defaults": {alias: tensor_proto_to_json(tensor) for alias, tensor in signature.defaults.items()},
     }
 
 

@@ -204,12 +204,15 @@ def _read_values(parts: list[int | memoryview], dtype: DType, to: np.dtype[Any])
     if dtype.packing is Packing.LITTLE_ENDIAN:
         blocks = [as_view(part, f"a {dtype.name} value") for part in parts]
         return _read_block(blocks[0] if len(blocks) == 1 else memoryview(b"".join(blocks)), to)
+    wide = np.uint16 if dtype.packing is Packing.BITS_AS_VARINT else np.uint64
     if len(parts) == 1 and not isinstance(parts[0], int):
-        numbers = unpack_varints(parts[0])
+        numbers = unpack_varints(parts[0], wide)
     else:
-        numbers = np.concatenate([np.array([p], np.uint64) if isinstance(p, int) else unpack_varints(p) for p in parts])
+        numbers = np.concatenate(
+            [np.array([p], np.uint64).astype(wide) if isinstance(p, int) else unpack_varints(p, wide) for p in parts]
+        )
     if dtype.packing is Packing.BITS_AS_VARINT:
-        return numbers.astype(np.uint16).view(to)
+        return numbers.view(to)
     if to.kind == "b":
         return numbers.astype(bool)
     if dtype.storage:

@@ -41,10 +41,14 @@ class SslConfig:
         """Refuse what cannot work.
 
         Raises:
-            InvalidArgument: Key or certificate is missing, or there is nothing to verify clients by.
+            InvalidArgument: Key or certificate is missing or no PEM, or there is nothing to verify clients by.
         """
         if not self.server_key or not self.server_cert:
             raise InvalidArgument("an SSL config needs server_key and server_cert, as PEM text")
+        for name in ("server_key", "server_cert", "custom_ca"):
+            text = getattr(self, name)
+            if text and "-----BEGIN " not in text:
+                raise InvalidArgument(f"{name} is no PEM: the text itself is expected, not the path of a file")
         if self.client_verify and not self.custom_ca:
             raise InvalidArgument("an SSL config with client_verify needs custom_ca, which signs clients' certificates")
 

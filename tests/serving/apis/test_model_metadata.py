@@ -32,6 +32,7 @@ from tfbundle_serving.apis.signatures import (
     decode_signature,
     encode_signature,
     signature_from_json,
+    signature_to_json,
 )
 
 SIGNATURES = {
@@ -88,6 +89,8 @@ def test_defaults_survive() -> None:
     message = meta_graph_pb2.SignatureDef.FromString(encode_signature(signature))
     assert tf.make_ndarray(message.defaults["x"]) == 1.5
     assert decode_signature(message.SerializeToString()) == signature
+    shown = signature_to_json(signature)["defaults"]["x"]
+    assert (shown["dtype"], shown["float_val"]) == ("DT_FLOAT", [1.5])
 
 
 def test_the_response_goes_both_ways() -> None:

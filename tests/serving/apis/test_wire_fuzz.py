@@ -279,3 +279,15 @@ def test_packed_varints_are_read_as_single_ones_or_refused(data: bytes) -> None:
         assert wire.unpack_varints(memoryview(data)).tolist() == one_by_one()
     except DecodeError:
         assert one_by_one() is None
+
+
+@pytest.mark.parametrize("bits", [7, 14, 28, 35, 63, 64])
+def test_many_varints_are_read_block_by_block(bits: int) -> None:
+    """More varints than a block holds come back, short and long ones mixed, also where one spans two blocks."""
+    values = np.random.default_rng(bits).integers(0, 2**bits - 1, 150_000, np.uint64, endpoint=True)
+    values >>= np.arange(values.size, dtype=np.uint64) % np.uint64(bits)
+    packed = wire.pack_varints(values)
+    np.testing.assert_array_equal(wire.unpack_varints(memoryview(packed)), values)
+    np.testing.assert_array_equal(wire.unpack_varints(memoryview(packed), np.uint16), values.astype(np.uint16))
+    with pytest.raises(DecodeError, match="ten bytes"):
+        wire.unpack_varints(memoryview(packed + b"\xff" * (1 << 20) + b"\x01"))

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import requests
+from tensorflow_serving.apis import predict_pb2
 
+from tests.serving.server.in_process import channel_to, refusal, serving
+from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.predict import PredictRequest, encode_predict_request
 from tfbundle_serving.server.loading import VersionLoader
 from tfbundle_serving.server.metrics import Counter, Histogram, Metrics, UnknownModels
 from tfbundle_serving.server.settings import LoadSettings
@@ -75,6 +80,20 @@ def test_unknown_models_are_bounded() -> None:
     names = UnknownModels(most=2, longest=3)
     assert [names.admit(name) for name in ("a", "long", "b", "c", "a")] == ["a", "", "b", "", "a"]
     assert UnknownModels().admit("\udcff") == "?"
+
+
+def test_unknown_models_are_counted_over_both_protocols(tiny_models: Path) -> None:
+    """Under the name that was asked for, whatever else was wrong with the request."""
+    empty = encode_predict_request(PredictRequest(ModelSpec("nope"), {}))
+    broken = predict_pb2.PredictRequest(model_spec={"name": "nope"}, inputs={"x": {"dtype": 1, "tensor_content": b"1"}})
+    with serving(tiny_models) as server, channel_to(server) as channel:
+        assert refusal(channel, empty)[0] == "NOT_FOUND"
+        assert refusal(channel, broken.SerializeToString())[0] == "NOT_FOUND"
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/nope:predict"
+        assert requests.post(url, json={"instances": [1]}, timeout=30).status_code == 404
+        assert ':tensorflow:serving:request_count{model_name="nope",status="NOT_FOUND"} 3' in (
+            server.metrics.show().decode().splitlines()
+        )
 
 
 def test_the_first_value() -> None:

@@ -156,18 +156,20 @@ def test_configs_that_cannot_work(tmp_path: Path, ours: Pair, theirs: Pair) -> N
     path.write_text('server_kex: "x"')
     with pytest.raises(InvalidArgument, match="Invalid protobuf file"):
         read_ssl(path)
+    with pytest.raises(InvalidArgument, match="server_key is no PEM: the text itself is expected, not the path"):
+        SslConfig(server_key="server.key", server_cert=ours.cert)
     with pytest.raises(InvalidArgument, match="needs custom_ca"):
         read_ssl(write_config(path, ours, client_verify="true"))
     for bad in (
         SslConfig(server_key=theirs.key, server_cert=ours.cert),
-        SslConfig(server_key="no PEM", server_cert=ours.cert),
+        SslConfig(server_key="-----BEGIN no PEM", server_cert=ours.cert),
     ):
         with pytest.raises(InvalidArgument, match="not a pair"):
             grpc_context(bad)
         with pytest.raises(InvalidArgument, match="not a pair"):
             Server(ServerSettings(rest_ssl=bad))
     with pytest.raises(InvalidArgument, match="custom_ca"):
-        grpc_context(SslConfig(server_key=ours.key, server_cert=ours.cert, custom_ca="no PEM"))
+        grpc_context(SslConfig(server_key=ours.key, server_cert=ours.cert, custom_ca="-----BEGIN no PEM"))
 
 
 def test_a_locked_key_is_refused_without_a_question(tmp_path: Path, ours: Pair) -> None:

@@ -250,7 +250,7 @@ def test_the_access_log_has_whole_lines(shared: RunningServer) -> None:
 def test_a_start_that_fails_says_so_once(tiny_models: Path, tmp_path: Path) -> None:
     """What no worker can do ends the start with one message and tensorflow_model_server's exit code."""
     ssl = tmp_path / "ssl.config"
-    ssl.write_text('server_key: "no key" server_cert: "no certificate"')
+    ssl.write_text('server_key: "-----BEGIN no key" server_cert: "-----BEGIN no certificate"')
     code = "import sys; from tfbundle_serving.cli import tensorflow_model_server as run; sys.exit(run())"
     flags = [f"--model_base_path={tiny_models / 'half_plus_two'}", "--workers=2", "--port=auto"]
     command = [sys.executable, "-c", code, *flags, f"--ssl_config_file={ssl}"]

@@ -32,13 +32,13 @@ from .frames import (
     ConnectionFaultError,
     ErrorCode,
     frame,
-    goaway_frame,
     reset_frame,
     settings_frame,
     window_frame,
 )
 from .header_reader import HeaderReader
 from .incoming import Incoming
+from .leaving import Leaving
 from .outgoing import Outgoing
 from .patience import Patience
 from .service import ConnectionLimits, Service
@@ -46,11 +46,6 @@ from .stream import Stream
 
 log = logging.getLogger(__name__)
 
-#: How long a client whose connection ends may take to read what it was told.
-_LINGER_S = 5.0
-#: How long a client may take to learn that it should open no more streams.
-_NOTICE_S = 0.1
-_NOTICE_PING = b"goodbye."
 _ALIVE_PING = b"alive?.."
 #: Frames that are only answers to the other side's, and wait to be read by it, count this often.
 _UNREAD_COST = 10
@@ -74,7 +69,9 @@ class Connection(asyncio.Protocol, Generic[T]):
         outgoing: The sending half.
         streams: Those that are open, by number.
         last: The highest stream that the client opened.
+        leaving: How it ends.
         is_alive: Set whenever something was received.
+        is_closed: Whether nothing is received any more.
     """
 
     __slots__ = (
@@ -82,19 +79,17 @@ class Connection(asyncio.Protocol, Generic[T]):
         "_headers",
         "_incoming",
         "_is_acceptable",
-        "_is_closed",
         "_is_deaf",
-        "_is_leaving",
         "_limits",
         "_loop",
-        "_notice",
         "_patience",
-        "_promised",
         "_service",
         "_transport",
         "_window",
         "is_alive",
+        "is_closed",
         "last",
+        "leaving",
         "outgoing",
         "running",
         "streams",
@@ -117,10 +112,8 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._headers = HeaderReader(service, limits.max_header_bytes)
         self._patience = Patience()
         self._window = LARGEST
-        self._begun = self._is_closed = self._is_leaving = self._is_deaf = False
-        # The highest stream that is answered, as far as the client was told.
-        self._promised = LARGEST
-        self._notice: asyncio.TimerHandle | None = None
+        self._begun = self.is_closed = self._is_deaf = False
+        self.leaving = Leaving(self, self._loop)
         self.streams: dict[int, Stream] = {}
         self.last = 0
         self.is_alive = True
@@ -135,7 +128,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         self.outgoing = Outgoing(self._transport, self._loop, self._on_sent)
         self._service.on_made(self)
         if not self._is_acceptable(transport):
-            self._is_closed = True
+            self.is_closed = True
             transport.close()
             return
         limits = self._limits
@@ -150,16 +143,16 @@ class Connection(asyncio.Protocol, Generic[T]):
 
     def data_received(self, data: bytes) -> None:
         """Read frames."""
-        if self._is_closed:
+        if self.is_closed:
             return
         self.is_alive = True
         try:
             self._incoming.feed(data)
         except ConnectionFaultError as fault:
-            self._end(fault.code, str(fault))
+            self.leaving.fail(fault.code, str(fault))
         except Exception:  # the outermost place: the connection ends, the others go on
             log.exception("an HTTP/2 connection failed")
-            self._end(ErrorCode.INTERNAL_ERROR, "")
+            self.leaving.fail(ErrorCode.INTERNAL_ERROR, "")
         if self.outgoing.is_paused:
             self._read_less()
 
@@ -170,8 +163,7 @@ class Connection(asyncio.Protocol, Generic[T]):
     def connection_lost(self, _: Exception | None) -> None:
         """Let every stream know."""
         self._stop()
-        if self._notice is not None:
-            self._notice.cancel()
+        self.leaving.stop()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             self.outgoing.drop(stream)
@@ -212,11 +204,8 @@ class Connection(asyncio.Protocol, Generic[T]):
 
     def leave(self) -> None:
         """Ask the client to open no more streams, answer those that are open, then close."""
-        if self._notice is not None or self._is_closed:
-            return
-        # First the largest number, since streams may be on their way; the last one is said once the client knows.
-        self.outgoing.write(goaway_frame(LARGEST, ErrorCode.NO_ERROR) + frame(PING, 0, 0, _NOTICE_PING))
-        self._notice = self._loop.call_later(_NOTICE_S, self._last_call)
+        if not self.is_closed:
+            self.leaving.announce()
 
     def ask_whether_alive(self) -> None:
         """Send something that has to be answered."""
@@ -228,53 +217,34 @@ class Connection(asyncio.Protocol, Generic[T]):
         for stream in tuple(self.streams.values()):
             stream.on_cancel()
 
+    def close(self) -> None:
+        """Close once what was written is read."""
+        self._stop()
+        self.outgoing.flush()
+        self._transport.close()
+
     def abort(self) -> None:
         """Close at once."""
         self._stop()
         self._transport.abort()
+
+    def _stop(self) -> None:
+        self.is_closed = True
+        self._incoming.stop()
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """End one stream without an answer."""
         if self.streams.pop(stream.number, None) is not None:
             self.outgoing.drop(stream)
             self.outgoing.write(reset_frame(stream.number, code))
-            self._close_if_done()
+            self.leaving.close_if_done()
 
     def _on_sent(self, stream: Stream) -> None:
         """Forget a stream that is answered; a client that still sends is told that nobody listens."""
         if self.streams.pop(stream.number, None) is not None and not stream.has_ended:
             self.outgoing.write(reset_frame(stream.number, ErrorCode.NO_ERROR))
-        if self._is_leaving:
-            self._close_if_done()
-
-    # The end.
-
-    def _last_call(self) -> None:
-        if not self._is_leaving and not self._is_closed:
-            self._is_leaving = True
-            self._promised = self.last
-            self.outgoing.write(goaway_frame(self.last, ErrorCode.NO_ERROR))
-            self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if self._is_leaving and not self.streams and not self._is_closed:
-            self._close()
-
-    def _end(self, code: ErrorCode, text: str) -> None:
-        self.outgoing.write(goaway_frame(min(self.last, self._promised), code, text))
-        self._close()
-
-    def _close(self) -> None:
-        self._stop()
-        self.outgoing.flush()
-        self._transport.close()
-        if self._notice is not None:
-            self._notice.cancel()
-        self._notice = self._loop.call_later(_LINGER_S, self._transport.abort)
-
-    def _stop(self) -> None:
-        self._is_closed = True
-        self._incoming.stop()
+        if self.leaving.has_begun:
+            self.leaving.close_if_done()
 
     # What comes in (`incoming.Owner`).
 
@@ -338,7 +308,7 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._on_trailers(number, flags)
             return
         self.last = number
-        if self._is_leaving:
+        if self.leaving.has_begun:
             # Beyond the last one that is answered: the client tries elsewhere.
             self.spend()
             return
@@ -382,14 +352,4 @@ class Connection(asyncio.Protocol, Generic[T]):
         if stream is not None:
             self.outgoing.drop(stream)
             stream.on_closed()
-            self._close_if_done()
-
-    def on_pong(self, payload: bytes) -> None:
-        """Take the answer to a ping."""
-        if payload == _NOTICE_PING and self._notice is not None:
-            self._last_call()
-
-    def on_goaway(self) -> None:
-        """Take note that the client opens no more streams; those that are open it wants answered."""
-        self._is_leaving = True
-        self._close_if_done()
+            self.leaving.close_if_done()

@@ -92,7 +92,7 @@ def _on_ping(connection: Connection[Any], flags: int, number: int, payload: byte
     if number:
         raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
     if flags & ACK:
-        connection.on_pong(payload)
+        connection.leaving.on_pong(payload)
     else:
         connection.outgoing.write(frame(PING, ACK, 0, payload))
 
@@ -102,7 +102,7 @@ def _on_goaway(connection: Connection[Any], _: int, number: int, payload: bytes)
         raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
     if len(payload) < 8:
         raise ConnectionFaultError(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY that is cut off")
-    connection.on_goaway()
+    connection.leaving.on_goaway()
 
 
 def _on_window(connection: Connection[Any], _: int, number: int, payload: bytes) -> None:
