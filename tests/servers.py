@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.server_nursery import NURSERY, ForkedProcess
+from tests.nursery import NURSERY, ForkedProcess
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ COMMANDS: dict[str, Command] = {
     "metadata": Command(_client, "", "show a model's signatures"),
     "parity": Command(_client, "", "compare served answers with the trained model's"),
     "bench": Command(_client, "", "measure how a server answers under load"),
-    "demo": Command(_demo, "demo", "run the whole path on real data"),
+    "demo": Command(_demo, "all", "run the whole path on real data"),
 }
 
 
@@ -130,7 +130,7 @@ def _run(arguments: list[str]) -> int:
         if not command.extra or _is_ours(error.name):
             raise
         _complain(
-            f"`tfbundle {name}` needs the package {error.name}, which is not installed: "
+            f"`tfbundle {name}` needs more than the client, and the module {error.name} is not installed: "
             f"pip install 'tfbundle[{command.extra}]'"
         )
         return 1

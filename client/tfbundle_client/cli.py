@@ -16,7 +16,7 @@ from .calls.flows import find_signature
 from .calls.input_fitting import Casting
 from .client import Client
 from .commands.bench import bench
-from .commands.inputs import Document, read_given
+from .commands.inputs import Document, check_is_there, read_given
 from .commands.options import (
     Access,
     access_options,
@@ -29,6 +29,7 @@ from .commands.options import (
     url_argument,
 )
 from .commands.output import (
+    check_output,
     prediction_to_json,
     print_json,
     print_metadata,
@@ -39,7 +40,16 @@ from .commands.output import (
 from .commands.parity import parity
 from .commands.version_option import base_path_option, read_version, version_option
 from .commands.versions import versions
-from .scoring.score import DEFAULT_BATCH_SIZE, DEFAULT_IN_FLIGHT, Scoring, find_table, print_scored, score
+from .scoring.score import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_IN_FLIGHT,
+    Scoring,
+    find_table,
+    is_finished,
+    print_finished,
+    print_scored,
+    score,
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -130,10 +140,16 @@ def predict(
             in_flight=in_flight or DEFAULT_IN_FLIGHT,
             resume=resume,
         )
+        check_is_there(table)
+        if is_finished(scoring):
+            print_finished(scoring, as_json=as_json)
+            return
         with Client(url, timeout=timeout, **access) as client:
             scored = score(client, scoring)
         print_scored(scoring, scored, as_json=as_json)
         return
+    if output is not None:
+        check_output(output)
     given = read_given(inputs)
     with Client(url, timeout=timeout, **access) as client:
         ready: Any = given

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfbundle_serving.apis.errors import InvalidArgument
 from tfbundle_serving.apis.model_metadata import ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import VersionStatus
@@ -26,6 +27,15 @@ from .calls.retry import Retrying
 from .client_setup import UNSET, ClientSetup, Timeout
 
 _ONCE = Retrying(None)
+
+
+def _spec(model: str, version: int | None = None, label: str | None = None, signature: str = "") -> ModelSpec:
+    """Say what is asked for; that a list of inputs is no name would show in other words over each transport."""
+    if not isinstance(model, str):
+        raise InvalidArgument(
+            f"a model's name (a str) comes first, got {type(model).__name__}: client.predict('digits', ...)", attempts=0
+        )
+    return ModelSpec(model, version, label, signature)
 
 
 class ClientBase(ClientSetup):
@@ -69,7 +79,7 @@ class ClientBase(ClientSetup):
             ApiError: Another failure, by its status.
         """
         question = flows.Question(
-            spec=ModelSpec(model, version, label, signature),
+            spec=_spec(model, version, label, signature),
             inputs=inputs,
             outputs=tuple(dict.fromkeys([outputs] if isinstance(outputs, str) else outputs)),
             casting=casting,
@@ -144,7 +154,7 @@ class ClientBase(ClientSetup):
                 timeout=timeout_s,
             )
 
-        spec = ModelSpec(model, version, label, signature)
+        spec = _spec(model, version, label, signature)
         flow = open_stream(data, settings, spec, self._cache, ask, self._retrying.retry)
         return self._carry_out(flow, spec, Tries())
 
@@ -175,7 +185,7 @@ class ClientBase(ClientSetup):
             NotFound: There is no such model or version.
             ApiError: Another failure, by its status.
         """
-        question = self._examples_question(ModelSpec(model, version, label, signature), examples, context, timeout)
+        question = self._examples_question(_spec(model, version, label, signature), examples, context, timeout)
         return self._carry_out(flows_examples.classify(question, self._looking), question.spec, question.tries)
 
     def _ask_regress(
@@ -205,7 +215,7 @@ class ClientBase(ClientSetup):
             NotFound: There is no such model or version.
             ApiError: Another failure, by its status.
         """
-        question = self._examples_question(ModelSpec(model, version, label, signature), examples, context, timeout)
+        question = self._examples_question(_spec(model, version, label, signature), examples, context, timeout)
         return self._carry_out(flows_examples.regress(question, self._looking), question.spec, question.tries)
 
     def _ask_multi_inference(
@@ -240,7 +250,7 @@ class ClientBase(ClientSetup):
             NotFound: There is no such model or version.
             ApiError: Another failure, by its status.
         """
-        question = self._examples_question(ModelSpec(model, version, label), examples, context, timeout)
+        question = self._examples_question(_spec(model, version, label), examples, context, timeout)
         tasks = [(CLASSIFY_METHOD, name) for name in classify] + [(REGRESS_METHOD, name) for name in regress]
         flow = flows_examples.multi_inference(question, self._looking, tasks)
         return self._carry_out(flow, question.spec, question.tries)
@@ -255,7 +265,7 @@ class ClientBase(ClientSetup):
             InvalidArgument: There is no such label.
             ApiError: Another failure, by its status.
         """
-        spec = ModelSpec(model, version, label)
+        spec = _spec(model, version, label)
         return self._carry_out(flows.metadata(spec, self._cache, self._deadline(timeout)), spec, Tries())
 
     def _ask_status(
@@ -270,7 +280,7 @@ class ClientBase(ClientSetup):
             InvalidArgument: There is no such label.
             ApiError: Another failure, by its status.
         """
-        spec = ModelSpec(model, version, label)
+        spec = _spec(model, version, label)
         return self._carry_out(flows.status(spec, self._cache, self._deadline(timeout)), spec, Tries())
 
     def _ask_wait_until_available(
@@ -288,7 +298,7 @@ class ClientBase(ClientSetup):
             FailedPrecondition: The version could not be loaded.
             ApiError: Another failure, by its status.
         """
-        spec = ModelSpec(model, version, label)
+        spec = _spec(model, version, label)
         flow = flows_server.wait_until_available(spec, self._cache, self._deadline(timeout))
         # It asks again and again by itself.
         return self._carry_out(flow, spec, Tries(), _ONCE)
@@ -309,7 +319,7 @@ class ClientBase(ClientSetup):
         flow = flows_server.health(
             service, self._cache, self._deadline(timeout), asks_models=self._transport.name == "gRPC"
         )
-        return self._carry_out(flow, ModelSpec(service), Tries())
+        return self._carry_out(flow, _spec(service), Tries())
 
     def _ask_reload_config(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,7 +129,8 @@ def test_floats_are_as_short_as_they_round_trip(capsys: Captured, url: str) -> N
     [
         (["nope", "--input", "[1]"], 1, "Servable not found for request: Latest(nope)"),
         (["half_plus_two", "--input", "[1", "--version", "123"], 1, "--input: JSON Parse error"),
-        (["half_plus_two", "--input", "missing.npy"], 1, "No such file or directory: missing.npy"),
+        (["half_plus_two", "--input", "missing.npy"], 1, "No such file or directory: missing.npy; --input takes .npy"),
+        (["half_plus_two", "--input", "[1]", "--output", "out.xyz"], 2, "takes .npz, .npy, .json, and where a file is"),
         (["half_plus_two", "--input", "data.csv"], 2, "--input takes .npy, .npz, .json or JSON itself"),
         (["half_plus_two"], 2, "say what to send: --input FILE|JSON"),
         (["half_plus_two", "--input", "[1]", "--version", "1", "--label", "x"], 2, "--version or --label, not both"),
@@ -322,6 +325,31 @@ def test_versions(capsys: Captured, url: str, base: Path) -> None:
         (125, "", True),
     ]
     assert client_main(["versions", str(base), "--server", url, "--model", "unknown"]) == 0
+
+
+def test_versions_of_what_is_no_base_path(capsys: Captured, base: Path) -> None:
+    """A folder of models names those in it, what is missing or a version says what was expected."""
+    for path, message in {
+        base.parent: f"there is no version folder in {base.parent}; these in it have some: {base.name}",
+        base / "124": f"there is no version folder in {base / '124'}; expected a base path",
+        base / "nope": f"{base / 'nope'} is no folder; expected a base path",
+    }.items():
+        code, out, err = _run(capsys, "versions", str(path))
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"), [(["demo"], "keras", "all"), (["serve", "m"], "google", "serve")]
+)
+def test_a_command_without_its_packages(tmp_path: Path, arguments: list[str], missing: str, extra: str) -> None:
+    """With only the client installed, a command that needs more says how to install it, and leaves nothing behind."""
+    # None in sys.modules is how Python is told that there is no such module.
+    script = f"import sys; sys.modules[{missing!r}] = None; from tfbundle.cli import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"pip install 'tfbundle[{extra}]'" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["predict", "status", "metadata", "parity"])

@@ -165,6 +165,23 @@ def test_https(secured: Secured, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_port_of_another_kind_is_asked_about(secured: Secured, server: RunningServer, kind: Any) -> None:
+    """A wrong scheme or port is answered with the question whether another one is meant."""
+    grpc_meant = "is this the REST port, or is grpcs:// needed\\?"
+    for url, hint in {
+        f"grpc://localhost:{secured.server.grpc_port}": grpc_meant,
+        f"grpc://localhost:{secured.server.rest_port}": grpc_meant,
+        f"grpc://localhost:{server.rest_port}": grpc_meant,
+        f"http://localhost:{secured.server.rest_port}": "is https:// meant\\?",
+        f"http://localhost:{server.grpc_port}": "is this the gRPC port\\?",
+        f"https://localhost:{server.rest_port}": "is http:// meant\\?",
+        f"grpcs://localhost:{server.grpc_port}": "is grpc:// meant\\?",
+    }.items():
+        with pytest.raises(ConnectionFailed, match=f"no connection to {url}: .*{hint}$"):
+            call(kind, url, timeout=20, retry=None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_a_stranger_is_not_trusted(secured: Secured, kind: Any, scheme: str) -> None:
     """A server whose certificate nobody vouches for is an error at once, which is not tried again."""

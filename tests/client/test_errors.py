@@ -101,6 +101,14 @@ def test_a_slow_model_runs_into_the_deadline(client: Client) -> None:
     assert caught.value.code == 4
 
 
+def test_a_model_is_named_by_a_str(client: Client) -> None:
+    """Inputs where the model's name should stand are refused before sending, in one line, over each transport."""
+    for ask in (lambda: client.multi_inference([{"x": 1}], ["a"]), lambda: client.status(3)):  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument, match=r"a model's name .* comes first, got (list|int)") as caught:
+            ask()
+        assert caught.value.attempts == 0
+
+
 def test_a_grpc_client_on_the_rest_port_and_the_other_way_round(server: Any) -> None:
     """The wrong port is an error that names the address, not a hang."""
     for url in (f"grpc://127.0.0.1:{server.rest_port}", f"http://127.0.0.1:{server.grpc_port}"):

@@ -88,6 +88,15 @@ def test_refusals(client: Client) -> None:
         client.classify("m", X, version=8)
 
 
+@pytest.mark.parametrize("value", [np.zeros((8, 8, 1)), np.zeros((8, 8, 1)).tolist()])
+def test_a_feature_has_no_shape(value: Any) -> None:
+    """An array with dimensions is told by its shape, and how to send it."""
+    with pytest.raises(InvalidArgument, match=r"example 0, 'x' wants .* got shape \(8, 8, 1\); .* flatten it"):
+        as_input([{"x": value}])
+    with pytest.raises(InvalidArgument, match="got a list of lists; "):
+        as_input([{"x": [[1], [1, 2]]}])
+
+
 def test_features_become_the_kinds_that_python_means() -> None:
     """Strings, numbers and whole numbers are told apart; numpy values are like Python's, a mixed list has floats."""
     tf: Any = pytest.importorskip("tensorflow")

@@ -292,6 +292,29 @@ def test_a_keras_file(server: RunningServer, tmp_path: Path) -> None:
             check_parity(client, "half_plus_two", tmp_path / "none.keras")
 
 
+def test_a_sequential_model(server: RunningServer, tmp_path: Path) -> None:
+    """A Sequential names no outputs; with one it needs none."""
+    pytest.importorskip("keras", minversion="3")
+    import keras
+
+    model = keras.Sequential([keras.Input(()), keras.layers.Rescaling(0.5, offset=2.0)])
+    model.save(tmp_path / "model.h5")
+    with Client(server.grpc_url) as client:
+        assert check_parity(client, "half_plus_two", tmp_path / "model.h5", inputs={"x": _X}).is_equal
+
+
+def test_a_fault_of_ours_is_no_difference(
+    server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in an unexpected way exits with 2, as all that could not be compared, and says so in one line."""
+    monkeypatch.setattr("tfbundle_client.commands.parity.check_parity", lambda *_, **__: 1 / 0)
+    arguments = ["parity", server.grpc_url, "half_plus_two", "--reference", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "error: unexpected ZeroDivisionError: division by zero (a fault" in capsys.readouterr().err
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        main([*arguments, "--debug"])
+
+
 def test_the_command_and_its_junit(
     rollout: tuple[RunningServer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

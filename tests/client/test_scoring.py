@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,22 @@ def test_resume(capsys: Captured, server: RunningServer, tmp_path: Path, ending:
     np.testing.assert_array_equal(_read(output), _X / 2 + 2)
 
 
+def test_what_is_whole_is_not_scored_again(
+    capsys: Captured, server: RunningServer, tmp_path: Path, free_port: int
+) -> None:
+    """--resume after the end does nothing and says so, without the server; with a newer input it scores."""
+    table, output = _write(tmp_path / "in.npy", {"x": _X}), tmp_path / "out.npy"
+    arguments = ["half_plus_two", "--input", table, "--output", output, "--resume"]
+    assert _run(capsys, server.grpc_url, *arguments)[0] == 0
+    before = output.stat()
+    code, out, err = _run(capsys, f"grpc://127.0.0.1:{free_port}", *arguments, "--json")
+    assert (code, err) == (0, f"{output} is whole already, nothing was done; run without --resume to score anew\n")
+    assert (json.loads(out)["rows"], json.loads(out)["version"]) == (ROWS, None)
+    assert output.stat() == before
+    os.utime(table, ns=(before.st_mtime_ns + 1, before.st_mtime_ns + 1))
+    assert "wrote 1,000 rows" in _run(capsys, server.grpc_url, *arguments)[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -220,6 +237,23 @@ def test_numeric_columns_are_one_matrix(tmp_path: Path, ending: str) -> None:
     assert _all(table, _MATRIX) == {"x": np.stack([a, -a], 1).tolist()}
     with pytest.raises(InvalidArgument, match=r"it has 2 columns of numbers, but the input is x: float32 \(\?, 3\)"):
         _all(table, _signature(x=(dtypes.FLOAT, (None, 3))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((None, 2), "it has 1 columns of numbers, .*; line 4, column 'b' has 'oops', which is no number"),
+        ((None,), "line 4, column 'b', which is to be float32: could not convert .* 'oops'"),
+    ],
+)
+def test_a_text_among_numbers_is_named(tmp_path: Path, shape: tuple[int | None, ...], message: str) -> None:
+    """One field that is no number is told by its line and column, with blank lines counted, in any batch."""
+    table = tmp_path / "in.csv"
+    table.write_text("a,b\n\n1,2\n3,oops\n5,6\n")
+    name = "x" if len(shape) == 2 else "b"
+    for size in (1, 3) if len(shape) == 1 else (3,):
+        with pytest.raises(InvalidArgument, match=message):
+            _all(table, _signature(**{name: (dtypes.FLOAT, shape)}), batch_size=size)
 
 
 def test_csv_values(tmp_path: Path) -> None:

@@ -11,6 +11,11 @@ import pytest
 from tests.client.faces import opened
 from tests.servers import RunningServer, running_server
 from tfbundle_client import Client, DeadlineExceeded, InvalidArgument, NotFound, Unimplemented
+from tfbundle_client.calls.deadline import Deadline
+from tfbundle_client.transports.address import parse_address
+from tfbundle_client.transports.grpc_messages import read_failure
+from tfbundle_client.transports.transport import HealthCall
+from tfbundle_serving.apis.model_spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +50,15 @@ def test_a_model_can_be_asked_where_health_checks_are_missing(official_server: s
     """A server without the health service, as TensorFlow Serving is by default, still tells of its models."""
     with opened(face, official_server, timeout=30) as client:
         assert client.health("identities") is True
-        with pytest.raises(Unimplemented, match="ask for a model"):
+        with pytest.raises(Unimplemented, match="start it with --enable_grpc_healthcheck_service, or ask for a model"):
             client.health()
+
+
+def test_a_status_without_words_has_its_name() -> None:
+    """A server that says nothing but a status, as tensorflow_model_server does of unknown RPCs, is named with it."""
+    call = HealthCall(spec=ModelSpec(""), deadline=Deadline.after(1.0))
+    error = read_failure(12, "", call, parse_address("grpc://h:1").endpoints[0])
+    assert str(error) == "health: grpc://h:1 answered UNIMPLEMENTED and says no more"
 
 
 def test_reload(reloading: tuple[RunningServer, Path], face: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tests import nursery
 from tfbundle_exporter import export_model
 
 #: Exports a source below a base path, with options as export_model names them; returns the number of the version.
@@ -21,15 +20,7 @@ Export = Callable[..., int]
 
 def run(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the `tfbundle` command as a user does who stands in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "tfbundle", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        cwd=folder,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    return nursery.run([*map(str, arguments)], {"TF_CPP_MIN_LOG_LEVEL": "3"}, folder=folder)
 
 
 def succeed(*arguments: object, folder: Path | None = None) -> str:

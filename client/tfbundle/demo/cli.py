@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -26,9 +27,21 @@ def demo(folder: Path) -> None:
 
     Everything is written below FOLDER (default: ./demo), which a later run clears first.
     """
+    _check_installed()
     from .story import run
 
     run(_prepare(folder))
+
+
+def _check_installed() -> None:
+    """Find now what the demo's processes would stumble over later.
+
+    Raises:
+        ModuleNotFoundError: A module is missing; the roof says how to install it.
+    """
+    for name in ("tensorflow", "keras", "h5py", "sklearn", "uvicorn", "httptools"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _prepare(folder: Path) -> Path:

@@ -69,5 +69,18 @@ def _feature(value: Any, where: str) -> Feature:
         return Feature(Kind.INT64, [int(each) for each in plain])
     if kinds <= {int, bool, float}:
         return Feature(Kind.FLOAT, [float(each) for each in plain])
+    if kinds & {list, tuple, np.ndarray}:
+        raise InvalidArgument(
+            f"{where} wants numbers or strings, one or a flat list, got {_describe_nested(plain)}; "
+            "a feature has no shape: flatten it (numpy.ravel) and let the model reshape it",
+            attempts=0,
+        )
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InvalidArgument(f"{where} wants numbers or strings, one or a flat list, got {names}", attempts=0)
+
+
+def _describe_nested(values: Sequence[Any]) -> str:
+    try:
+        return f"shape {np.shape(values)}"
+    except ValueError:  # rows of different lengths
+        return "a list of lists"

@@ -93,7 +93,10 @@ def health(service: str, cache: SignatureCache, deadline: Deadline, *, asks_mode
             found = yield from send(HealthCall(spec=ModelSpec(service), deadline=deadline, service=service))
         except (Unimplemented, NotFound) as error:
             if not service:
-                raise Unimplemented(f"the server has no health check ({error.message}); ask for a model") from error
+                start = "start it with --enable_grpc_healthcheck_service" if asks_models else "gRPC may have one"
+                raise Unimplemented(
+                    f"the server has no health check ({error.message}); {start}, or ask for a model"
+                ) from error
             if isinstance(error, NotFound):
                 raise
         else:

@@ -18,6 +18,7 @@ from tfbundle_serving.apis.signatures import Signature
 
 #: The keys of a REST predict body; a JSON object without them is taken as {input name: values}.
 _BODY_KEYS = ("instances", "inputs")
+_EXPECTED = "--input takes .npy, .npz, .json or JSON itself, with --output also .csv, .parquet and .jsonl"
 
 
 class Document:
@@ -100,11 +101,19 @@ def _read_one(option: str) -> Given:
         array: NDArray[Any] = _load(path)
         return array
     if path.suffix in (".json", ".jsn"):
+        check_is_there(path)
         return _document(option, path.read_bytes())
-    raise click.UsageError(
-        "--input takes .npy, .npz, .json or JSON itself, with --output also .csv, .parquet and .jsonl, "
-        f"got {option!r:.80}"
-    )
+    raise click.UsageError(f"{_EXPECTED}, got {option!r:.80}")
+
+
+def check_is_there(path: Path) -> None:
+    """Refuse a file that is missing.
+
+    Raises:
+        InvalidArgument: It is; the message says what was expected.
+    """
+    if not path.exists():
+        raise InvalidArgument(f"No such file or directory: {path}; {_EXPECTED}", attempts=0)
 
 
 def _is_number(text: str) -> bool:
@@ -125,6 +134,7 @@ def _document(origin: str, text: bytes) -> Document:
 
 
 def _load(path: Path) -> Any:
+    check_is_there(path)
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -19,6 +19,7 @@ from .tables import print_table
 
 #: Outputs up to this many values are shown whole.
 _SHOWN_VALUES = 40
+_ENDINGS = (".npz", ".npy", ".json")
 
 
 def print_json(document: Any) -> None:
@@ -78,12 +79,26 @@ def _values(array: NDArray[Any]) -> str:
     return " ".join(text.split())
 
 
+def check_output(path: Path) -> None:
+    """Refuse a file that the outputs of one request are not written to, before anything is sent.
+
+    Raises:
+        click.UsageError: Its ending is another; the message names all.
+    """
+    if path.suffix not in _ENDINGS:
+        raise click.UsageError(
+            f"--output takes {', '.join(_ENDINGS)}, and where a file is scored also .csv, .parquet and .jsonl, "
+            f"got {path}"
+        )
+
+
 def save_outputs(prediction: Prediction, path: Path) -> None:
     """Write the outputs to a .npz, to a .npy (a single output), or to .json.
 
     Raises:
         click.UsageError: The ending is none of these, or a .npy would have to hold several outputs.
     """
+    check_output(path)
     if path.suffix == ".npz":
         np.savez(path, **{name: _storable(array) for name, array in prediction.outputs.items()})  # type: ignore[arg-type]  # the stubs mistake names for savez's own flag
     elif path.suffix == ".npy":
@@ -92,10 +107,8 @@ def save_outputs(prediction: Prediction, path: Path) -> None:
                 f"{path} can hold one output, there are {', '.join(prediction)}: use .npz or --outputs"
             )
         np.save(path, _storable(prediction.output))
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(prediction_to_json(prediction), ensure_ascii=False), encoding="utf-8")
     else:
-        raise click.UsageError(f"--output takes .npz, .npy or .json, got {path}")
+        path.write_text(json.dumps(prediction_to_json(prediction), ensure_ascii=False), encoding="utf-8")
 
 
 def _storable(array: NDArray[Any]) -> NDArray[Any]:

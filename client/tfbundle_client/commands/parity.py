@@ -162,15 +162,24 @@ def parity(
 
             write_report(html, [report])
             print(f"wrote the report to {html}", file=sys.stderr)
-    except (BundleError, OSError) as error:
+        if as_json:
+            print_json(report.to_json())
+        else:
+            print_parity(report)
+    except (click.ClickException, BrokenPipeError):
+        raise
+    except Exception as error:  # also our own faults: 1 would say that the answers differ
+        message = _describe(error)
         if junit is not None:
-            _write_failure(junit, model, str(error))
-        raise CouldNotCompare(str(error)) from error
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_parity(report)
+            _write_failure(junit, model, message)
+        raise CouldNotCompare(message) from error
     return 0 if report.is_equal else 1
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, BundleError | OSError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (a fault of tfbundle's; --debug shows where)"
 
 
 def _default_reference(model: str, *, is_needed: bool) -> Path | None:

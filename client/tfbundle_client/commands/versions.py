@@ -7,11 +7,16 @@ from pathlib import Path
 
 import click
 
+from tfbundle_serving.apis.errors import NotFound
+from tfbundle_serving.apis.version_folder import list_versions
+
 from ..client import Client
 from .options import Access, access_options, json_option, timeout_option
 from .output import print_json
 from .tables import print_table
 from .version_list import Version, read_versions
+
+_EXPECTED = "a base path, the folder of one model's versions: models/digits with models/digits/1 in it"
 
 
 @click.command()
@@ -26,7 +31,12 @@ def versions(base_path: Path, server: str | None, model: str, timeout: float, ac
     name = model or base_path.resolve().name
     with ExitStack() as stack:
         client = None if server is None else stack.enter_context(Client(server, timeout=timeout, **access))
-        found = read_versions(base_path, client, name)
+        try:
+            found = read_versions(base_path, client, name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound(f"{base_path} is no folder; expected {_EXPECTED}", attempts=0) from error
+    if not found:
+        raise NotFound(f"there is no version folder in {base_path}; {_base_paths_in(base_path)}", attempts=0)
     if as_json:
         print_json(
             {
@@ -43,6 +53,11 @@ def versions(base_path: Path, server: str | None, model: str, timeout: float, ac
         columns,
         [_row(version, served=server is not None) for version in found],
     )
+
+
+def _base_paths_in(folder: Path) -> str:
+    names = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and list_versions(each)]
+    return f"these in it have some: {', '.join(names)}" if names else f"expected {_EXPECTED}"
 
 
 def _row(version: Version, *, served: bool) -> tuple[str, ...]:

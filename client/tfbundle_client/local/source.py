@@ -46,7 +46,7 @@ class KerasSource:
 
     def expected(self, inputs: Arrays, _signature_name: str, outputs: Sequence[str], /) -> Arrays:
         """Answer; see `parity_sides.ExpectedSide`."""
-        given = _match(list(self._signature.inputs), [each.name for each in self._model.inputs], "input", self._path)
+        given = _match(list(self._signature.inputs), self._input_names(), "input", self._path)
         arrays = {theirs: inputs[ours] for ours, theirs in given.items()}
         try:
             answer = self._model(next(iter(arrays.values())) if len(arrays) == 1 else arrays, training=False)
@@ -63,7 +63,15 @@ class KerasSource:
         if isinstance(answer, Mapping):
             return dict(answer)
         answers = list(answer) if isinstance(answer, (list, tuple)) else [answer]
+        if len(answers) == 1:  # its name does not matter, and a Sequential has none
+            return {"output": answers[0]}
         return dict(zip(self._model.output_names, answers, strict=True))
+
+    def _input_names(self) -> list[str]:
+        try:
+            return [each.name for each in self._model.inputs]
+        except (AttributeError, TypeError, ValueError):  # a subclassed model, or one that was never built, has none
+            return list(self._signature.inputs)
 
 
 def _match(ours: list[str], theirs: list[str], what: str, path: Path) -> dict[str, str]:

@@ -24,6 +24,11 @@ from .writers import WRITERS, Outputs
 _PROGRESS = "progress.json"
 
 
+def partial_folder(path: Path) -> Path:
+    """Say where a file of answers grows."""
+    return path.with_name(f"{path.name}.partial")
+
+
 class PartialFile:
     """A file of answers that is being written.
 
@@ -44,7 +49,7 @@ class PartialFile:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = path.with_name(f"{path.name}.partial")
+        self.folder = partial_folder(path)
         self.rows = self.kept_rows = 0
         self._is_torn = False
         self._path = path

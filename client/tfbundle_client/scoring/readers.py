@@ -128,26 +128,41 @@ def _npy_batches(members: Mapping[str, _Npy], batch_size: int, first_row: int) -
 
 def _read_csv(path: Path, signature: Signature, batch_size: int, first_row: int) -> Iterator[Inputs]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = (line for line in csv.reader(file) if line)
-        names = next(lines, None)
+        reader = csv.reader(file)
+        lines = ((reader.line_num, line) for line in reader if line)
+        _, names = next(lines, (0, None))
         if names is None:
             raise ValueError("it is empty; its first line names the columns")
         if len(set(names)) != len(names):
             raise ValueError("two columns have one name")
         mapping: _Mapping | None = None
         row = 0
-        while rows := list(islice(lines, batch_size)):
+        while numbered := list(islice(lines, batch_size)):
+            numbers, rows = zip(*numbered, strict=True)
             if set(map(len, rows)) != {len(names)}:
                 place, strange = next((row + n, each) for n, each in enumerate(rows) if len(each) != len(names))
                 raise ValueError(f"row {place} has {len(strange)} values, there are {len(names)} columns")
             texts = dict(zip(names, zip(*rows, strict=True), strict=True))
             if mapping is None:  # which columns hold numbers is decided by the first batch, wherever scoring begins
-                mapping = _Mapping(signature, {name: _are_numbers(values) for name, values in texts.items()})
+                columns = {name: _are_numbers(values) for name, values in texts.items()}
+                try:
+                    mapping = _Mapping(signature, columns)
+                except ValueError as error:
+                    raise ValueError(f"{error}{_text_among_numbers(texts, numbers)}") from None
             if row + len(rows) > first_row:
                 skip = max(0, first_row - row)
                 kept = {name: values[skip:] for name, values in texts.items()}
-                yield mapping.take(partial(_parse_one, kept))
+                yield mapping.take(partial(_parse_one, kept, numbers[skip:]))
             row += len(rows)
+
+
+def _text_among_numbers(texts: Mapping[str, Sequence[str]], numbers: Sequence[int]) -> str:
+    """Name the first field of text in a column that else has numbers, behind "; "; "" where there is none."""
+    for name, values in texts.items():
+        strange = [(number, text) for number, text in zip(numbers, values, strict=True) if not _are_numbers([text])]
+        if strange and len(strange) < len(values):
+            return f"; line {strange[0][0]}, column {name!r} has {strange[0][1]!r:.80}, which is no number"
+    return ""
 
 
 def _are_numbers(texts: Sequence[str]) -> bool:
@@ -160,8 +175,24 @@ def _are_numbers(texts: Sequence[str]) -> bool:
     return True
 
 
-def _parse_one(texts: Mapping[str, Sequence[str]], name: str, spec: TensorSpec) -> NDArray[Any]:
-    return _parse(texts[name], spec, name)
+def _parse_one(texts: Mapping[str, Sequence[str]], numbers: Sequence[int], name: str, spec: TensorSpec) -> NDArray[Any]:
+    try:
+        return _parse(texts[name], spec, name)
+    except ValueError:
+        for number, text in zip(numbers, texts[name], strict=True):
+            trouble = _trouble(text, spec, name)
+            if trouble:
+                raise ValueError(f"line {number}, {trouble}") from None
+        raise
+
+
+def _trouble(text: str, spec: TensorSpec, name: str) -> str:
+    """Say what is wrong with one field; "" where nothing is."""
+    try:
+        _parse([text], spec, name)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _parse(texts: Sequence[str], spec: TensorSpec, name: str) -> NDArray[Any]:

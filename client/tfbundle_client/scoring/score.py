@@ -17,7 +17,7 @@ from ..calls.flows import find_signature
 from ..calls.input_fitting import Casting
 from ..client import Client
 from ..commands.output import print_json
-from .partial_file import PartialFile
+from .partial_file import PartialFile, partial_folder
 from .progress import open_progress
 from .readers import ENDINGS, count_rows, read_batches
 
@@ -116,6 +116,15 @@ def _rows_if_any(path: Path) -> int | None:
         return None
 
 
+def is_finished(scoring: Scoring) -> bool:
+    """Tell whether there is nothing to go on with: the whole file is there, written after its input."""
+    try:
+        written_ns, given_ns = scoring.output.stat().st_mtime_ns, scoring.input.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    return scoring.resume and written_ns >= given_ns and not partial_folder(scoring.output).exists()
+
+
 def score(client: Client, scoring: Scoring) -> Scored:
     """Score a file.
 
@@ -177,6 +186,14 @@ def score(client: Client, scoring: Scoring) -> Scored:
     )
 
 
+def print_finished(scoring: Scoring, *, as_json: bool) -> None:
+    """Say that nothing was left to do; which version answered is not known any more."""
+    print(f"{scoring.output} is whole already, nothing was done; run without --resume to score anew", file=sys.stderr)
+    if as_json:
+        rows = count_rows(scoring.output)
+        _print_document(scoring, version=None, rows=rows, resumed_at=rows, seconds=0.0)
+
+
 def print_scored(scoring: Scoring, scored: Scored, *, as_json: bool) -> None:
     """Say what was scored: a line for a person on standard error, or one JSON document."""
     rate = (scored.rows - scored.resumed_at) / scored.seconds
@@ -186,14 +203,22 @@ def print_scored(scoring: Scoring, scored: Scored, *, as_json: bool) -> None:
         file=sys.stderr,
     )
     if as_json:
-        print_json(
-            {
-                "model": scoring.model,
-                "version": scored.version,
-                "signature": scoring.signature or "serving_default",
-                "rows": scored.rows,
-                "resumed_at": scored.resumed_at,
-                "seconds": scored.seconds,
-                "output": str(scoring.output),
-            }
+        _print_document(
+            scoring, version=scored.version, rows=scored.rows, resumed_at=scored.resumed_at, seconds=scored.seconds
         )
+
+
+def _print_document(
+    scoring: Scoring, *, version: int | None, rows: int | None, resumed_at: int | None, seconds: float
+) -> None:
+    print_json(
+        {
+            "model": scoring.model,
+            "version": version,
+            "signature": scoring.signature or "serving_default",
+            "rows": rows,
+            "resumed_at": resumed_at,
+            "seconds": seconds,
+            "output": str(scoring.output),
+        }
+    )

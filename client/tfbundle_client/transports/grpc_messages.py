@@ -14,6 +14,7 @@ from typing import Any
 from tfbundle_serving.apis.classification import decode_classification_response
 from tfbundle_serving.apis.errors import (
     BY_CODE,
+    STATUS_NAMES,
     ApiError,
     DeadlineExceeded,
     ResourceExhausted,
@@ -123,12 +124,15 @@ def read_failure(code: int, details: str, call: Call[Any], endpoint: Endpoint) -
     """Make the error that a gRPC status stands for."""
     if code == Unavailable.code and _OUR_END.search(details):
         reason = _PREAMBLE.sub("", details)
-        hint = "; does it speak gRPC, or is this the REST port?" if "Failed parsing HTTP/2" in details else ""
-        return no_connection(f"{reason}{hint}", call, endpoint)
+        return no_connection(reason, call, endpoint)
     if code == DeadlineExceeded.code and details == "Deadline Exceeded" and call.deadline.timeout_s is not None:
         return late(call, endpoint)
-    message = details or f"{name(call)}: {endpoint} says no more than status {code}"
-    error = failure(BY_CODE.get(code, Unknown), message, call)
+    kind = BY_CODE.get(code, Unknown)
+    if details:
+        error = failure(kind, details, call)
+    else:
+        status = STATUS_NAMES.get(code, f"status {code}")
+        error = failure(kind, f"{name(call)}: {endpoint} answered {status} and says no more", call)
     if code == ResourceExhausted.code and _TOO_LARGE.search(details):
         error.may_succeed_later = False
     return error

@@ -13,6 +13,7 @@ from .transport import Call
 
 #: An error within the last moments of a deadline is the deadline's: a timer may fire a little early.
 _MOMENT_S = 0.002
+_NO_HTTP = "the answer is not HTTP; is this the gRPC port?"
 
 
 def read_trouble(error: BaseException, call: Call[Any], endpoint: Endpoint) -> ApiError:
@@ -35,8 +36,10 @@ def _reason(error: BaseException) -> str:
         inner = next((each for each in reversed(error.args) if isinstance(each, BaseException)), None)
     if inner is not None:
         return _reason(inner)
+    if "Bad status line" in str(error):  # aiohttp's, with the bytes that came
+        return _NO_HTTP
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
-        return "the answer is not HTTP; is this the gRPC port?"
+        return _NO_HTTP
     for each in (error, error.__cause__, error.__context__):
         if isinstance(each, OSError) and each.strerror:
             return each.strerror

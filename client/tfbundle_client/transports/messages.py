@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, DeadlineExceeded, DecodeError, Unimplemented
+from tfbundle_serving.apis.errors import (
+    ApiError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    DecodeError,
+    Unimplemented,
+)
 from tfbundle_serving.apis.model_spec import ModelSpec
 
 from .address import Endpoint
+from .hints import hint_of
 from .transport import Call
 
 Kind = TypeVar("Kind", bound=ApiError)
@@ -50,7 +57,7 @@ def read(parse: Callable[[bytes, Any], Any], body: bytes, call: Call[Any], endpo
 
 def name(call: Call[Any]) -> str:
     """Name what a call asks about, in a message."""
-    return str(call.spec) if call.spec.name else type(call).__name__
+    return str(call.spec) if call.spec.name else type(call).__name__.removesuffix("Call").lower()
 
 
 def version(spec: ModelSpec) -> int | str | None:
@@ -73,7 +80,7 @@ def late(call: Call[Any], endpoint: Endpoint) -> DeadlineExceeded:
 
 def no_connection(reason: str, call: Call[Any], endpoint: Endpoint) -> ConnectionFailed:
     """Make the error of a server that is not there, or of a connection that broke."""
-    error = failure(ConnectionFailed, f"no connection to {endpoint}: {reason}", call)
+    error = failure(ConnectionFailed, f"no connection to {endpoint}: {reason}{hint_of(endpoint.url, reason)}", call)
     if _UNTRUSTED in reason:
         error.may_succeed_later = False
     return error

@@ -204,12 +204,14 @@ def read_answer(method: Method, answer: Answer, call: Call[Any], endpoint: Endpo
 def read_failure(answer: Answer, call: Call[Any], endpoint: Endpoint) -> ApiError:
     """Make the error that an HTTP status stands for, whether TensorFlow Serving sent it or a proxy on the way."""
     status = answer.http_status
-    message = read_error(answer.body, "")
-    if not message:
+    kind = BY_HTTP_STATUS.get(status) or (InvalidArgument if 400 <= status < 500 else Unknown)
+    words = read_error(answer.body, "")
+    if words:
+        error = failure(kind, words, call)
+    else:
         told = f" ({answer.location})" if answer.location else _excerpt(answer.body)
         message = f"{name(call)}: {endpoint} answered HTTP {status} without TensorFlow Serving's error text{told}"
-    kind = BY_HTTP_STATUS.get(status) or (InvalidArgument if 400 <= status < 500 else Unknown)
-    error = failure(kind, message, call)
+        error = failure(kind, message, call)
     error.retry_after_s = _retry_after_s(answer.retry_after)
     if status == 413 and isinstance(error, ResourceExhausted):
         error.may_succeed_later = False

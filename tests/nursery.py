@@ -1,10 +1,11 @@
-"""Server processes for tests, as forks of one process that has imported TensorFlow: three seconds saved for each.
+"""Processes of `tfbundle` for tests, forked from one that has imported TensorFlow: three seconds saved for each.
 
-What is forked runs the same `tfbundle serve` as a shell would start, with its own environment, files and exit code.
+What is forked runs the same command as a shell would start, with its own environment, folder, files and exit code.
+That `python -m tfbundle` itself starts is what tests/serving/test_cli.py and tests/exporter/test_cli.py show.
 
-Run as a script this is the process that forks. It reads one JSON object a line, {"arguments", "log", "environment",
-"directory", "exit_file"}, answers with the child's pid, and writes each child's exit code to its exit file. It ends
-when its standard input does.
+Run as a script this is the process that forks. It reads one JSON object a line, {"arguments", "out", "errors",
+"environment", "directory", "exit_file"}, answers with the child's pid, and writes each child's exit code to its exit
+file. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,14 +65,46 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], *, folder: Path | None = None, timeout_s: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """Run `tfbundle` to its end, as `subprocess.run` would; what takes too long is killed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out, errors = Path(scratch, "out"), Path(scratch, "errors")
+        process = NURSERY.start(arguments, out, environment, errors=errors, folder=folder)
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return subprocess.CompletedProcess([*arguments], code, out.read_text(), errors.read_text())
+
+
 class Nursery:
     """The process that forks; started when it is first needed, once for each test process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> ForkedProcess:
-        """Start `tfbundle` with arguments; what it prints goes to the log."""
+    def start(
+        self,
+        arguments: Sequence[str],
+        out: Path,
+        environment: Mapping[str, str],
+        *,
+        errors: Path | None = None,
+        folder: Path | None = None,
+    ) -> ForkedProcess:
+        """Start `tfbundle` with arguments.
+
+        Args:
+            arguments: What follows the program's name.
+            out: What it prints goes there.
+            environment: Variables besides those of this process.
+            errors: Where stderr goes; None means `out`.
+            folder: Where it stands; None means where this process does.
+        """
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, str(Path(__file__))]
             self._process = subprocess.Popen(
@@ -79,12 +113,13 @@ class Nursery:
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None
         assert answers is not None
-        exit_file = log.with_suffix(".exit")
+        exit_file = out.with_suffix(".exit")
         order = {
             "arguments": list(arguments),
-            "log": str(log),
+            "out": str(out),
+            "errors": str(errors or out),
             "environment": {**os.environ, **environment},
-            "directory": str(Path.cwd()),
+            "directory": str(folder or Path.cwd()),
             "exit_file": str(exit_file),
         }
         print(json.dumps(order), file=asked, flush=True)
@@ -102,11 +137,15 @@ def _become(order: Mapping[str, object]) -> None:
         os.chdir(str(order["directory"]))
         os.environ.clear()
         os.environ.update(order["environment"])  # type: ignore[call-overload]
-        for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, str(order["log"]), os.O_WRONLY | os.O_CREAT)):
+        written = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        for number, path, flags in (
+            (0, os.devnull, os.O_RDONLY),
+            (1, str(order["out"]), written),
+            (2, str(order["errors"]), written),
+        ):
             descriptor = os.open(path, flags, 0o644)
             os.dup2(descriptor, number)
             os.close(descriptor)
-        os.dup2(1, 2)
         arguments: list[str] = order["arguments"]  # type: ignore[assignment]
         sys.argv = ["tfbundle", *arguments]
         code = importlib.import_module("tfbundle.cli").main(arguments)
