@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.nursery import NURSERY, ForkedProcess
 class RunningServer:
     """One server process and where it listens."""
 
-    process: ForkedProcess
+    process: ForkedProcess | subprocess.Popen[bytes]
     grpc_port: int
     rest_port: int
     log: Path
@@ -40,13 +42,20 @@ class RunningServer:
         return f"127.0.0.1:{self.grpc_port}"
 
 
-def start_server(*arguments: str, folder: Path, wait_s: float = 90.0) -> RunningServer:
-    """Start `tfbundle serve` on ports that the system picks, and wait until both listen."""
+def start_server(*arguments: str, folder: Path, wait_s: float = 90.0, fresh: bool = False) -> RunningServer:
+    """Start `tfbundle serve` on ports that the system picks, and wait until both listen.
+
+    Args:
+        arguments: Flags.
+        folder: Where log and ports file go.
+        wait_s: Seconds that it may take.
+        fresh: As a process of its own from the first instruction on, which is what has to be measured.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ports_file = folder / f"ports-{time.monotonic_ns()}.json"
     log = ports_file.with_suffix(".log")
     ports = ["--port=auto", "--rest_api_port=auto", f"--ports_file={ports_file}"]
-    process = NURSERY.start(["serve", *arguments, *ports], log, {"TF_CPP_MIN_LOG_LEVEL": "2"})
+    process = (_start if fresh else NURSERY.start)(["serve", *arguments, *ports], log, {"TF_CPP_MIN_LOG_LEVEL": "2"})
     deadline = time.monotonic() + wait_s
     while not ports_file.exists():
         if process.poll() is not None:
@@ -57,6 +66,12 @@ def start_server(*arguments: str, folder: Path, wait_s: float = 90.0) -> Running
         time.sleep(0.05)
     chosen = json.loads(ports_file.read_text())
     return RunningServer(process, chosen["grpc"], chosen["rest"], log)
+
+
+def _start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "tfbundle", *arguments]
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **environment})
 
 
 def stop_server(server: RunningServer, wait_s: float = 30.0) -> int:
@@ -72,10 +87,10 @@ def stop_server(server: RunningServer, wait_s: float = 30.0) -> int:
 
 
 @contextmanager
-def running_server(*arguments: str, folder: Path | None = None) -> Iterator[RunningServer]:
-    """Run a server for the length of a block."""
+def running_server(*arguments: str, folder: Path | None = None, fresh: bool = False) -> Iterator[RunningServer]:
+    """Run a server for the length of a block; see `start_server`."""
     with tempfile.TemporaryDirectory() as scratch:
-        server = start_server(*arguments, folder=folder or Path(scratch))
+        server = start_server(*arguments, folder=folder or Path(scratch), fresh=fresh)
         try:
             yield server
         finally:

@@ -66,7 +66,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of the linear model."""
     folder = tmp_path_factory.mktemp("linear")
     _save_linear(folder / "models/linear/1")
-    with running_server(str(folder / "models"), folder=folder) as running:
+    with running_server(str(folder / "models"), folder=folder, fresh=True) as running:
         yield running
 
 

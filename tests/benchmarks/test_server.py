@@ -113,7 +113,7 @@ def both_sides(root: Path, save: Callable[[Path], None], row_shape: tuple[int, .
     save(folder)
     ports_file = root / "app.json"
     app = Path(__file__).with_name("hand_written_app.py")
-    with running_server(str(root / "models")) as ours, (root / "app.log").open("wb") as log:
+    with running_server(str(root / "models"), fresh=True) as ours, (root / "app.log").open("wb") as log:
         command = [sys.executable, str(app), str(folder), str(ports_file)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -218,7 +218,7 @@ def test_start(mlp: Sides, report: Report) -> None:
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
         imported = time.perf_counter()
-        with running_server(models_dir) as server:
+        with running_server(models_dir, fresh=True) as server:
             Sides(mlp.folder, server, 0, mlp.row).grpc(in_flight=1, seconds=0.0)
             beyond.append(time.perf_counter() - imported - (imported - begun))
     report.time("start to first answer, beyond the import", statistics.median(beyond), at_most=1.5)

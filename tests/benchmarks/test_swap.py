@@ -160,7 +160,7 @@ def swapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swapping]:
     shutil.copytree(source, base / "1", copy_function=os.link)
     x = np.arange(16, dtype=np.int32)[None]
     request = encode_predict_request(PredictRequest(ModelSpec("m"), {"x": x}))
-    with running_server(str(root / "models")) as server, Load(server.grpc_target, request) as load:
+    with running_server(str(root / "models"), fresh=True) as server, Load(server.grpc_target, request) as load:
         swapping = Swapping(server, base, load)
         wait_for(lambda: len(load.latencies) > 2 * RATE, "the first answers")
         for version in range(2, SWAPS + 2):
