@@ -18,6 +18,9 @@ PREFIX_BYTES = 5
 #: Messages up to this size are copied out of what was received, which is larger and would be kept alive by a view.
 _COPIED_BYTES = 1 << 16
 
+#: Bytes to a multiple of which TensorFlow aligns tensors (EIGEN_MAX_ALIGN_BYTES).
+_ALIGNMENT = 64
+
 #: Name of a compression to what zlib calls it: a zlib or a gzip wrapper around the largest window.
 WINDOW_BITS = {b"deflate": zlib.MAX_WBITS, b"gzip": zlib.MAX_WBITS | 16}
 IDENTITY = b"identity"
@@ -73,11 +76,7 @@ class MessageReader:
                 end = at + size
                 self.message = data[at:end] if size <= _COPIED_BYTES else memoryview(data)[at:end]
                 return True
-            # Unlike a bytearray, pages of it that nothing was written to take no memory.
-            try:
-                self._into = np.empty(size, np.uint8).data
-            except MemoryError:
-                raise ResourceExhausted(f"no memory for a message of {size} bytes") from None
+            self._into = _make_room(size)
         into = self._into
         size = min(stop - at, len(into) - self.received)
         into[self.received : self.received + size] = memoryview(data)[at : at + size]
@@ -96,6 +95,21 @@ class MessageReader:
         if size > self._max_bytes:
             raise ResourceExhausted(f"Received message larger than max ({size} vs. {self._max_bytes})")
         return size
+
+
+def _make_room(size: int) -> memoryview:
+    """Make a buffer for a message, so that it ends on a boundary that TensorFlow likes.
+
+    A tensor's content is as a rule the last there is in a request. Where it ends so, and is as long as most are, it
+    also begins so, and TensorFlow computes with it in place instead of with a copy.
+    """
+    try:
+        # Unlike a bytearray, pages of it that nothing was written to take no memory.
+        room = np.empty(size + _ALIGNMENT, np.uint8)
+    except MemoryError:
+        raise ResourceExhausted(f"no memory for a message of {size} bytes") from None
+    start = -(room.ctypes.data + size) % _ALIGNMENT
+    return room[start : start + size].data
 
 
 def inflate(message: Readable, encoding: bytes, max_bytes: int) -> bytes:
