@@ -5,7 +5,8 @@ That `python -m tfbundle` itself starts is what tests/serving/test_cli.py and te
 
 Run as a script this is the process that forks. It reads one JSON object a line, {"arguments", "out", "errors",
 "environment", "directory", "exit_file"}, answers with the child's pid, and writes each child's exit code to its exit
-file. It ends when its standard input does.
+file. Arguments that begin with -c or -m are Python's own. It ends when its standard input does. What it forks to export
+finds a fork server for its gate, which is the nursery's and has imported TensorFlow, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 
@@ -68,7 +71,7 @@ class ForkedProcess:
 def run(
     arguments: Sequence[str], environment: Mapping[str, str], *, folder: Path | None = None, timeout_s: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """Run `tfbundle` to its end, as `subprocess.run` would; what takes too long is killed."""
+    """Run `tfbundle`, or Python with -c or -m, to its end, as `subprocess.run` would; what takes too long is killed."""
     with tempfile.TemporaryDirectory() as scratch:
         out, errors = Path(scratch, "out"), Path(scratch, "errors")
         process = NURSERY.start(arguments, out, environment, errors=errors, folder=folder)
@@ -99,7 +102,7 @@ class Nursery:
         """Start `tfbundle` with arguments.
 
         Args:
-            arguments: What follows the program's name.
+            arguments: What follows the program's name; where that begins with -c or -m, Python's.
             out: What it prints goes there.
             environment: Variables besides those of this process.
             errors: Where stderr goes; None means `out`.
@@ -128,6 +131,9 @@ class Nursery:
 
 NURSERY = Nursery()
 
+#: First arguments of what is likely to need the gate.
+_EXPORTING = ("export", "-c")
+
 
 def _become(order: Mapping[str, object]) -> None:
     """In the child: be the process that was ordered. Does not return."""
@@ -147,8 +153,7 @@ def _become(order: Mapping[str, object]) -> None:
             os.dup2(descriptor, number)
             os.close(descriptor)
         arguments: list[str] = order["arguments"]  # type: ignore[assignment]
-        sys.argv = ["tfbundle", *arguments]
-        code = importlib.import_module("tfbundle.cli").main(arguments)
+        code = _run_python(arguments) if arguments[0] in ("-c", "-m") else _run_tfbundle(arguments)
     except BaseException:
         import traceback
 
@@ -160,18 +165,50 @@ def _become(order: Mapping[str, object]) -> None:
         os._exit(code)
 
 
+def _run_tfbundle(arguments: list[str]) -> int:
+    sys.argv = ["tfbundle", *arguments]
+    code: int = importlib.import_module("tfbundle.cli").main(arguments)
+    return code
+
+
+def _run_python(arguments: list[str]) -> int:
+    """Run a text or a module as Python does; an error is shown by whoever called."""
+    kind, what, *rest = arguments
+    sys.path.insert(0, "" if kind == "-c" else str(Path.cwd()))
+    sys.argv = [kind, *rest]
+    try:
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            module = sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(what, "<string>", "exec"), module.__dict__)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
 def _bury(exit_files: dict[int, Path]) -> None:
     """Write down the exit codes of children that have ended."""
     while exit_files:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        path = exit_files.pop(pid)
+        path = exit_files.pop(pid, None)
+        if path is None:  # the gate's fork server had nothing to do for a while
+            continue
         # The folder may be gone already, and with it whoever wanted to know.
         with contextlib.suppress(OSError):
             written = path.with_suffix(".exit-new")
             written.write_text(str(os.waitstatus_to_exitcode(status)))
             written.rename(path)
+
+
+def _have_gate_server() -> None:
+    """Start the server that the gate's process is a fork of, or keep it from thinking that nobody needs it."""
+    from tfbundle_exporter.fresh_process import FreshProcess
+    from tfbundle_exporter.pipeline import _GATE_ENVIRONMENT
+
+    FreshProcess("nothing", environment=_GATE_ENVIRONMENT, preload=("tensorflow",), is_usual=True).close()
 
 
 def main(orders: IO[bytes]) -> None:
@@ -196,6 +233,8 @@ def main(orders: IO[bytes]) -> None:
             if not line:
                 return
             order = json.loads(line)
+            if order["arguments"][0] in _EXPORTING:
+                _have_gate_server()
             pid = os.fork()
             if not pid:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)

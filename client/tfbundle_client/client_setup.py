@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, NoReturn, TypeVar
@@ -42,7 +43,7 @@ _DEFAULT_RETRY = Retry()
 _RECONNECT_S = {"gRPC": 0.13}
 
 
-class ClientSetup:
+class ClientSetup(ABC):
     """What both clients are made of: an address, a transport, and how calls go over it."""
 
     _transport: Transport | AsyncTransport
@@ -113,8 +114,9 @@ class ClientSetup:
         self._is_closed = False
         self._is_copy = False
 
+    @abstractmethod
     def _open(self, address: Address, connection: Connection) -> Transport | AsyncTransport:
-        raise NotImplementedError
+        """Make the transport to an address; nothing is sent yet."""
 
     def _find_observers(self) -> tuple[Observer, ...]:
         on_request, on_response = self._hooks

@@ -312,9 +312,9 @@ def test_versions(capsys: Captured, url: str, base: Path) -> None:
     assert client_main(["versions", str(base)]) == 0
     head, columns, first, second, third = capsys.readouterr().out.splitlines()
     assert head == f"half_plus_two in {base}"
-    assert columns.split() == ["version", "tag", "created", "source", "max", "abs", "diff", "remark"]
-    assert first.split() == ["123", "1.4.0", "2026-01-02T03:04:05Z", "half.h5", "1.5e-07"]
-    assert second.split() == ["124", "-", "-", "-", "-"]
+    assert columns.split() == ["version", "tag", "created", "size", "source", "max", "abs", "diff", "remark"]
+    assert first.split() == ["123", "1.4.0", "2026-01-02T03:04:05Z", *first.split()[3:5], "half.h5", "1.5e-07"]
+    assert second.split() == ["124", "-", "-", "0", "B", "-", "-"]
     assert "metadata.json is not JSON" in third
     (base / "123").rename(base / "gone")
     assert client_main(["versions", str(base), "--server", url, "--json"]) == 0

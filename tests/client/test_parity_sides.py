@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from tfbundle_serving.apis.comparison import EXACT, Tolerance
 from tfbundle_serving.apis.errors import DecodeError
 from tfbundle_serving.apis.golden import Golden, write_golden
 from tfbundle_serving.apis.model_spec import ModelSpec
-from tfbundle_serving.apis.predict import PredictRequest, encode_predict_request
-from tfbundle_serving.apis.prediction_log import _masked_crc, read_prediction_logs
-from tfbundle_serving.apis.signatures import Signature, TensorSpec
-from tfbundle_serving.apis.wire import length_field
+from tfbundle_serving.apis.predict import PredictRequest
+from tfbundle_serving.apis.prediction_log import prediction_log_chunks, read_prediction_logs
+from tfbundle_serving.apis.signatures import PREDICT_METHOD, Signature, TensorSpec
+from tfbundle_serving.apis.tfrecord import frame
 
 _X = np.linspace(-4, 4, 23, dtype=np.float32)
 
@@ -219,13 +218,8 @@ def test_recorded_requests(rollout: tuple[RunningServer, Path], tmp_path: Path) 
 
 
 def _write_logs(path: Path, inputs: list[Any]) -> None:
-    records = []
-    for array in inputs:
-        request = encode_predict_request(PredictRequest(ModelSpec("digits"), {"x": array}))
-        record = length_field(6, length_field(1, request))
-        head = struct.pack("<Q", len(record))
-        records.append(head + struct.pack("<I", _masked_crc(head)) + record + struct.pack("<I", _masked_crc(record)))
-    path.write_bytes(b"".join(records))
+    requests = [PredictRequest(ModelSpec("digits"), {"x": array}) for array in inputs]
+    path.write_bytes(b"".join(frame([prediction_log_chunks(each, PREDICT_METHOD) for each in requests])))
 
 
 def test_input_files(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.client.faces import opened
+from tests.nursery import NURSERY, ForkedProcess
 from tests.servers import RunningServer, running_server, start_server
 from tfbundle_client import (
     AsyncClient,
@@ -207,7 +206,7 @@ def test_a_server_that_restarts_in_mid_stream(tiny_models: Path, tmp_path: Path)
     arguments = ["--model_name=half_plus_two", f"--model_base_path={tiny_models / 'half_plus_two'}"]
     first = start_server(*arguments, folder=tmp_path)
     ports = [f"--port={first.grpc_port}", f"--rest_api_port={first.rest_port}"]
-    second: subprocess.Popen[bytes] | None = None
+    second: ForkedProcess | None = None
     x = np.arange(20_000, dtype=np.float32)
     got: list[tuple[BatchPrediction, ...]] = []
     try:
@@ -218,7 +217,7 @@ def test_a_server_that_restarts_in_mid_stream(tiny_models: Path, tmp_path: Path)
                 if len(got) == 10:
                     first.process.kill()
                     first.process.wait()
-                    second = subprocess.Popen([sys.executable, "-m", "tfbundle", "serve", *arguments, *ports])
+                    second = NURSERY.start(["serve", *arguments, *ports], tmp_path / "second.log", {})
     finally:
         first.process.kill()
         first.process.wait()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.end_to_end.commands import run
 from tests.servers import RunningServer
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the `tfbundle` command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "tfbundle", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
 
 
 def one_error(done: subprocess.CompletedProcess[str], code: int, *named: str) -> None:

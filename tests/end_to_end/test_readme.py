@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import nursery
 from tests.servers import RunningServer, running_server
-from tfbundle.cli import main as tfbundle
 from tfbundle_exporter.signatures.ready_made import parse_ready_made
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,7 @@ OPTIONS = [
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the README's user has: a trained model as .h5, some of its inputs, and their labels."""
     folder = tmp_path_factory.mktemp("readme")
-    training = [sys.executable, "-m", "tfbundle.demo.training", str(folder / "training"), "--epochs=1"]
-    subprocess.run(training, check=True, capture_output=True)
+    _succeed(nursery.run(["-m", "tfbundle.demo.training", str(folder / "training"), "--epochs=1"], {}))
     (folder / "training/digits.h5").rename(folder / "model.h5")
     images = np.load(folder / "training/test_images.npy")
     np.save(folder / "images.npy", images[:64])
@@ -46,7 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_models.py").write_text(MY_MODELS)
     (folder / "classes.txt").write_text("\n".join("0123456789"))
     (folder / "token").write_text("sesame\n")
-    subprocess.run([sys.executable, "-c", BELONGINGS], check=True, capture_output=True, cwd=folder)
+    _succeed(nursery.run(["-c", BELONGINGS], {}, folder=folder))
     return folder
 
 
@@ -93,16 +92,16 @@ class Reader:
     def follow(self, language: str, block: str) -> None:
         """Do what one block says."""
         if language == "python":
-            self._run([sys.executable, "-c", self._addressed(block)], block)
+            _succeed(nursery.run(["-c", self._addressed(block)], {}, folder=self._folder), block)
             return
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(self._addressed(line), comments=True)
             if words[:2] == ["tfbundle", "serve"]:
                 self._serve(words[2:])
             elif words[:1] == ["tfbundle"]:
-                self._run([sys.executable, "-m", *words], line)
+                _succeed(nursery.run(words[1:], {}, folder=self._folder), line)
             elif words:
-                self._run(["bash", "-c", self._addressed(line)], line)
+                self._run_in_shell(self._addressed(line), line)
 
     def _serve(self, arguments: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -117,12 +116,17 @@ class Reader:
             text = text.replace(default, f"localhost:{port}")
         return text
 
-    def _run(self, command: list[str], shown: str) -> None:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command, cwd=self._folder, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    def _run_in_shell(self, line: str, shown: str) -> None:
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = ["bash", "-c", line]
+        _succeed(
+            subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False, env=environment),
+            shown,
         )
-        assert done.returncode == 0, f"{shown}\n{done.stdout}\n{done.stderr}"
+
+
+def _succeed(done: subprocess.CompletedProcess[str], shown: str = "") -> None:
+    assert done.returncode == 0, f"{shown}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
@@ -139,36 +143,31 @@ def test_readme_block_runs(reader: Reader, language: str, block: str) -> None:
 
 
 @pytest.mark.parametrize("command", SPOKEN)
-def test_readme_command_in_text_or_table_runs(command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_command_in_text_or_table_runs(command: str, workplace: Path) -> None:
     """So does what it tells them to type in the middle of a text or in a table."""
-    monkeypatch.chdir(workplace)
     arguments = shlex.split(command)[1:]
     keeps = ["--keep-source"] if arguments[:2] == ["export", "model.h5"] else []
     if arguments[0] == "restore":
         arguments[-1] = "restored.h5"
-    assert tfbundle([*arguments, *keeps]) == 0
+    _succeed(nursery.run([*arguments, *keeps], {}, folder=workplace))
 
 
-def test_readme_signature_options_are_taken(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_signature_options_are_taken(workplace: Path) -> None:
     """All ready-made signatures that the README names can be had at once, and the settings it shows are settings."""
-    monkeypatch.chdir(workplace)
     shown = {*OPTIONS, *re.findall(r"`(--with [^`]+)`", README)}
     kinds = [option.split()[1] for option in shown if option.startswith("--with ")]
     assert {kind.partition(":")[0] for kind in kinds} >= {"image", "example", "classify", "regress", "raw", "top_k"}
     for kind in kinds:
         parse_ready_made(kind)
-    assert (
-        tfbundle(
-            [
-                "export",
-                "model.h5",
-                "models/signatures",
-                "--labels=classes.txt",
-                *(f"--with={kind}" for kind in ("image:low=0,high=1", "example", "classify:labels=classes.txt", "raw")),
-            ]
-        )
-        == 0
-    )
+    ready = ("image:low=0,high=1", "example", "classify:labels=classes.txt", "raw")
+    arguments = [
+        "export",
+        "model.h5",
+        "models/signatures",
+        "--labels=classes.txt",
+        *(f"--with={kind}" for kind in ready),
+    ]
+    _succeed(nursery.run(arguments, {}, folder=workplace))
 
 
 def test_readme_has_blocks_of_both_kinds() -> None:

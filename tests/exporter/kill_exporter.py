@@ -33,11 +33,8 @@ WATCHED = {
     *("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.listdir", "os.scandir"),
     *("shutil.rmtree", "fcntl.flock", "ctypes.dlopen", "ctypes.dlsym", "pathlib.Path.glob"),
 }
-#: Files whose appearance is a moment, too. TensorFlow writes the first four in C++; the gate follows on the last.
-APPEARING = (
-    *("variables", "variables/variables.index", "saved_model.pb", "fingerprint.pb"),
-    "assets.extra/golden.npz",
-)
+#: Files whose appearance is a moment, too. TensorFlow writes the first two in C++; the gate follows on the last.
+APPEARING = ("variables/variables.index", "saved_model.pb", "assets.extra/golden.npz")
 #: From sys/prctl.h: processes whose parent died become children of this one.
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -250,7 +250,7 @@ def test_a_factory_follows_the_weights(k: Any, code: Path, tmp_path: Path, monke
     environment = needs_own_process(artefact, SourceSettings(architecture=given))
     legacy = {"keras": "0", "tf_keras": "1"}[k.__name__]
     assert environment == {"TF_USE_LEGACY_KERAS": legacy, "KERAS_BACKEND": "tensorflow"}
-    with FreshProcess("loading", environment=environment) as process:
+    with FreshProcess("loading", environment=environment, preload=("tensorflow",), is_usual=True) as process:
         family, found = process.run(run_load_and_ask, str(Path(__file__)), tmp_path / "full.h5", given)
     assert family == k.__name__
     np.testing.assert_allclose(found, answers(model), atol=1e-6)

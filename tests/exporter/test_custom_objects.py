@@ -96,7 +96,7 @@ def test_a_module_is_enough(k: Any, module: Path) -> None:
     environment = needs_own_process(identify(module.with_name("m.h5")), SourceSettings(modules=(str(module),)))
     legacy = {"keras": "0", "tf_keras": "1"}[k.__name__]
     assert environment == {"TF_USE_LEGACY_KERAS": legacy, "KERAS_BACKEND": "tensorflow"}
-    with FreshProcess("loading", environment=environment) as process:
+    with FreshProcess("loading", environment=environment, preload=("tensorflow",), is_usual=True) as process:
         found = process.run(work_in_user_s_process, __file__, "load_both", module)
     for each in found:
         np.testing.assert_allclose(each, expected, atol=1e-6)

@@ -13,11 +13,11 @@ from tests.exporter.version_folders import KERNEL, write_version
 from tests.exporter.zoo import nested, sequential
 from tfbundle_exporter.reading.cli import main
 from tfbundle_exporter.reading.difference import diff
-from tfbundle_exporter.reading.signature_changes import compare_signatures
 from tfbundle_exporter.reading.stored_weights import StoredWeight
 from tfbundle_exporter.reading.weight_changes import compare_weights, measure, pair_names
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.signature_changes import compare_signatures
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, Signature, TensorSpec
 
 Captured = pytest.CaptureFixture[str]

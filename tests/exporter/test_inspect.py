@@ -15,12 +15,12 @@ import pytest
 
 from tests.exporter.version_folders import KERNEL, write_version
 from tests.exporter.zoo import nested, sequential, texts
-from tfbundle_exporter.folder.fingerprint import read_fingerprint
 from tfbundle_exporter.folder.weights import describe_weights
 from tfbundle_exporter.reading.cli import main
 from tfbundle_exporter.reading.inspection import inspect
 from tfbundle_exporter.sources.tensor_bundle import read_bundle
 from tfbundle_serving.apis.errors import DecodeError, ExportError
+from tfbundle_serving.apis.fingerprint import read_fingerprint
 
 Captured = pytest.CaptureFixture[str]
 

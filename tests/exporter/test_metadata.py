@@ -12,7 +12,7 @@ import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from tests.exporter.zoo import BUILDERS, rows, sequential, texts
+from tests.exporter.zoo import built_by_call, many, rows, sequential, states, texts
 from tfbundle_exporter import export_model
 from tfbundle_exporter.folder.metadata import to_json
 from tfbundle_exporter.folder.weights import describe_weights
@@ -26,9 +26,9 @@ def validate(content: Any) -> None:
     jsonschema.Draft202012Validator(schema).validate(content)
 
 
-def test_the_schema_takes_every_build(k: Any, tmp_path: Path) -> None:
-    """Models of all builds have a valid metadata.json, and the returned metadata is what stands in it."""
-    for build in (*BUILDERS.values(), texts):
+def test_the_schema_takes_unlike_builds(k: Any, tmp_path: Path) -> None:
+    """Models of unlike builds have a valid metadata.json, and the returned metadata is what stands in it."""
+    for build in (many, states, built_by_call, texts):
         exported = export_model(build(k).model, tmp_path / "m")
         content = read_metadata(exported.path)
         validate(content)
@@ -36,22 +36,20 @@ def test_the_schema_takes_every_build(k: Any, tmp_path: Path) -> None:
         assert content["version"] == exported.version == int(exported.path.name)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_the_schema_refuses_what_is_wrong(keras: Any, tmp_path: Path) -> None:
+    """A schema that took anything would prove nothing."""
+    metadata = export_model(sequential(keras).model, tmp_path / "m").metadata
+    changes: list[dict[str, Any]] = [
         {"version": 0},
         {"created_at": "2026-01-01 00:00:00"},
         {"parity": {}},
         {"files": {"saved_model.pb": "abc"}},
         {"unheard_of": 1},
         {"signatures": {}},
-    ],
-)
-def test_the_schema_refuses_what_is_wrong(change: dict[str, Any], keras: Any, tmp_path: Path) -> None:
-    """A schema that took anything would prove nothing."""
-    metadata = export_model(sequential(keras).model, tmp_path / "m").metadata
-    with pytest.raises(jsonschema.ValidationError):
-        validate(metadata | change)
+    ]
+    for change in changes:
+        with pytest.raises(jsonschema.ValidationError):
+            validate(metadata | change)
 
 
 def test_the_files_are_hashed(keras: Any, tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tfbundle_exporter.publishing import base_path, durable
-from tfbundle_exporter.publishing.base_path import check_free, check_free_space, locked, next_version, staging_folder
-from tfbundle_exporter.publishing.durable import rename_without_replacing
+from tfbundle_exporter.publishing.base_path import check_free, check_free_space, next_version, staging_folder
 from tfbundle_exporter.publishing.publish import publish
+from tfbundle_serving.apis import durable
+from tfbundle_serving.apis.base_path_lock import locked, record_released
+from tfbundle_serving.apis.durable import rename_without_replacing
 from tfbundle_serving.apis.errors import ExportError
 
 
@@ -159,13 +160,12 @@ class TestRename:
 
     def test_somebody_who_does_not_know_the_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A folder that appears between the look and the rename is left alone, and the next number is taken."""
-        original = base_path.record_release
 
-        def intrude(base: Path, version: int) -> None:
-            original(base, version)
+        def intrude(base: Path, versions: Iterable[int]) -> None:
+            record_released(base, versions)
             (base / "1").mkdir(exist_ok=True)
 
-        monkeypatch.setattr("tfbundle_exporter.publishing.publish.record_release", intrude)
+        monkeypatch.setattr("tfbundle_exporter.publishing.publish.record_released", intrude)
         assert release(tmp_path) == 2
         assert not list((tmp_path / "1").iterdir())
         assert (tmp_path / "2/metadata.json").read_text() == '{"version": 2}'

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.nursery import NURSERY
 from tfbundle_exporter import export_model
 
 LOOKS = 20_000
-WEIGHTS = 10_000_000
+WEIGHTS = 4_000_000
 
 #: A process of its own, so that it looks while the exporter works. It says how often it looked, how often a version was
 #: in the making, which versions it saw, and each incomplete one.
@@ -47,7 +47,7 @@ print(json.dumps({"looks": count, "staging": staging, "seen": sorted(seen), "bad
 
 
 def test_twenty_thousand_looks_see_no_incomplete_version(keras: Any, tmp_path: Path) -> None:
-    """A busy watcher of a base path into which 40 MB models are exported sees each version whole at its first look."""
+    """A busy watcher of a base path into which 16 MB models are exported sees each version whole at its first look."""
     base = tmp_path / "m"
     base.mkdir()
     model = keras.Sequential([keras.Input((1000,), name="x"), keras.layers.Dense(WEIGHTS // 1000, use_bias=False)])
@@ -70,13 +70,13 @@ def test_two_exporters_make_two_versions(keras: Any, tmp_path: Path) -> None:
     """Two processes that export into one base path at once neither lose nor share a version."""
     model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2)])
     model.save(tmp_path / "m.keras")
-    command = [sys.executable, "-m", "tfbundle", "export", str(tmp_path / "m.keras"), str(tmp_path / "m"), "--quiet"]
+    command = ["export", str(tmp_path / "m.keras"), str(tmp_path / "m"), "--quiet"]
     racing = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
-        for _ in range(2)
+        NURSERY.start(command, tmp_path / f"out-{number}", {}, errors=tmp_path / f"errors-{number}")
+        for number in range(2)
     ]
-    ended = [process.communicate(timeout=120) for process in racing]
-    assert [process.returncode for process in racing] == [0, 0], ended
-    assert sorted(output for output, _ in ended) == ["1\n", "2\n"]
+    ended = [process.wait(120) for process in racing]
+    assert ended == [0, 0], [path.read_text() for path in tmp_path.glob("errors-*")]
+    assert sorted((tmp_path / f"out-{number}").read_text() for number in range(2)) == ["1\n", "2\n"]
     for number in (1, 2):
         assert json.loads((tmp_path / f"m/{number}/metadata.json").read_text())["version"] == number

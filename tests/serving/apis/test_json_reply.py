@@ -157,6 +157,10 @@ def test_empty_outputs_have_the_signatures_inner_shape() -> None:
     assert {name: array.shape for name, array in read.items()} == {"y": (0, 2), "z": (0, 2)}
 
 
+#: So many numbers are a long reply in any dtype.
+LONGEST = 120_000
+
+
 def large(dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]:
     """Make an array whose reply is long enough to be read in pieces."""
     bits = np.random.default_rng(7).integers(0, 256, int(np.prod(shape)) * dtype.to_numpy().itemsize, np.uint8)
@@ -166,10 +170,14 @@ def large(dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]:
     return array.reshape(shape)
 
 
-@pytest.mark.parametrize(
-    "dtype", [each for each in WITH_JSON_FORM if each not in (dtypes.BOOL, dtypes.STRING)], ids=lambda dtype: dtype.name
-)
-@pytest.mark.parametrize("shape", [(200_000,), (100_000, 2), (2, 100_000), (200, 10, 50, 2)], ids=str)
+#: Every dtype in one shape, and every shape in the two dtypes that are served most.
+LONG_REPLIES = [
+    *((dtype, (LONGEST // 2, 2)) for dtype in WITH_JSON_FORM if dtype not in (dtypes.BOOL, dtypes.STRING)),
+    *((dtype, shape) for dtype in (FLOAT, dtypes.INT64) for shape in [(LONGEST,), (2, LONGEST // 2), (120, 10, 50, 2)]),
+]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), LONG_REPLIES, ids=lambda value: getattr(value, "name", str(value)))
 def test_long_replies_are_read_in_pieces(dtype: DType, shape: tuple[int, ...]) -> None:
     """A long reply of numbers is cut and read in pieces, whatever its shape and white space, to the last bit."""
     array = large(dtype, shape)

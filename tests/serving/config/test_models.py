@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tfbundle_serving.apis.errors import InvalidArgument
+from tfbundle_serving.apis.version_policy import All, Latest, Specific
 from tfbundle_serving.config.models import ModelConfig, check_models, read_models
-from tfbundle_serving.config.version_policy import All, Latest, Specific
 
 ROOT = Path(__file__).parents[3]
 

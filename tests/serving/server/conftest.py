@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.models import save_half_plus
+from tests.serving.server.grpc_echo import Echo, echo_server
+from tests.serving.server.http2_peer import HELLO, Peer, call, message
 
 #: What a loaded machine may need for something that takes a fraction of a second.
 PATIENCE_S = 60.0
@@ -34,3 +36,28 @@ def publish(version_folder: Path, base_path: Path, version: int) -> Path:
     staging = base_path / f".staging-{version}"
     shutil.copytree(version_folder, staging)
     return staging.rename(base_path / str(version))
+
+
+@pytest.fixture(scope="session")
+def batchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version folders of models whose rows are independent, each declared batchable."""
+    from tests.serving.server.batching_version import save_batchable
+
+    return save_batchable(tmp_path_factory.mktemp("batchable"))
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Echo]:
+    """A gRPC server that echoes, in this process."""
+    with echo_server() as running:
+        yield running
+
+
+@pytest.fixture
+def peer(echo: Echo) -> Iterator[Peer]:
+    """A connection to it; after the test the server still answers others."""
+    with Peer(echo) as opened:
+        yield opened
+    with Peer(echo) as other:
+        other.send(HELLO, call(1))
+        assert other.answer(1)[0] == message(b"hi")

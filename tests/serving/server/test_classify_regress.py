@@ -11,11 +11,12 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ApiError, FailedPrecondition, InvalidArgument, Unimplemented
+from tfbundle_serving.apis.examples_method import CLASSIFY, REGRESS, ExamplesMethod
 from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.multi_inference import InferenceTask
 from tfbundle_serving.apis.signature_text import signature_text
 from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD, Signature, TensorSpec, encode_signature
-from tfbundle_serving.server.classify_regress import CLASSIFY, REGRESS, ExamplesMethod, plan, plan_tasks
+from tfbundle_serving.server.classify_regress import plan, plan_tasks
 
 EXAMPLES = TensorSpec(dtypes.STRING, (None,), "examples:0")
 SCORES = TensorSpec(dtypes.FLOAT, (None, 3), "scores:0")

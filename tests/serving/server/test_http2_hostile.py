@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import grpc
-import pytest
 
 from tests.serving.server.conftest import wait_for
 from tests.serving.server.grpc_echo import Echo, echo_server
-from tests.serving.server.test_http2 import HELLO, Frame, Peer, call, message, to
+from tests.serving.server.http2_peer import HELLO, Frame, Peer, call, message, to
 from tfbundle_serving.server.http2.frames import ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, frame
 from tfbundle_serving.server.http2.huffman import _KNOWN_BYTES, _decode_known, decode_huffman
-
-
-@pytest.fixture(scope="module")
-def echo() -> Iterator[Echo]:
-    """A server."""
-    with echo_server() as running:
-        yield running
 
 
 def test_who_asks_and_never_reads_is_not_read_from(echo: Echo) -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.serving.server.conftest import publish
 from tfbundle_client import Client
 from tfbundle_serving.apis.errors import FailedPrecondition
+from tfbundle_serving.apis.version_policy import Latest
 from tfbundle_serving.config.models import ModelConfig
-from tfbundle_serving.config.version_policy import Latest
 from tfbundle_serving.server.lifecycle import Server
 from tfbundle_serving.server.settings import LoadSettings, ServerSettings
 from tfbundle_serving.server.version_labels import check_labels

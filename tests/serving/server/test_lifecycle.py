@@ -24,6 +24,7 @@ from tests.serving.server.conftest import PATIENCE_S, publish, wait_for
 from tests.serving.server.in_process import serving
 from tfbundle_client import Client
 from tfbundle_serving.apis.errors import FailedPrecondition, Unknown
+from tfbundle_serving.apis.version_policy import Specific
 from tfbundle_serving.config.models import ModelConfig
 from tfbundle_serving.server.lifecycle import Server
 from tfbundle_serving.server.settings import LoadSettings, ServerSettings
@@ -230,6 +231,24 @@ def test_labels(tiny_models: Path, unavailable: bool) -> None:
     else:
         with pytest.raises(FailedPrecondition, match="assign label to version 9 of model m, which is not currently"):
             server.start()
+
+
+@pytest.mark.parametrize("unavailable", [False, True])
+def test_labels_mean_something_from_the_first_request_on(tiny_models: Path, tmp_path: Path, unavailable: bool) -> None:
+    """The ports open when the labelled versions answer, too, though the highest version was there before them."""
+    for version in (1, 2, 3, 4):
+        shutil.copytree(tiny_models / "half_plus_two" / "123", tmp_path / "m" / str(version))
+    (tmp_path / "m/4/saved_model.pb").write_bytes(b"broken")
+    policy = Specific(versions=(1, 2, 3, 4) if unavailable else (1, 2, 3))
+    labels = {"stable": 1, "before": 2, **({"broken": 4} if unavailable else {})}
+    model = ModelConfig(name="m", base_path=str(tmp_path / "m"), labels=labels, policy=policy)
+    server = Server(settings(model, unavailable_labels=unavailable))
+    server.start()
+    try:
+        with Client(f"grpc://127.0.0.1:{server.grpc_port}", retry=None) as client:
+            assert [client.predict("m", X, label=label).version for label in ("stable", "before")] == [1, 2]
+    finally:
+        server.stop()
 
 
 def test_a_start_can_be_called_off(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from tensorflow_serving.apis import predict_pb2
 
 from tests.serving.server.in_process import channel_to, refusal, serving
 from tfbundle_serving.apis.model_spec import ModelSpec
+from tfbundle_serving.apis.model_status import State, VersionStatus
 from tfbundle_serving.apis.predict import PredictRequest, encode_predict_request
 from tfbundle_serving.server.loading import VersionLoader
-from tfbundle_serving.server.metrics import Counter, Histogram, Metrics, UnknownModels
+from tfbundle_serving.server.metrics import Counter, Histogram, Metrics, UnknownModels, version_states
 from tfbundle_serving.server.settings import LoadSettings
 
 
@@ -118,3 +119,19 @@ def test_runs_are_counted(tiny_models: Path) -> None:
     assert ":tensorflow:core:graph_runs{} 3" in lines
     assert ":tensorflow:core:direct_session_runs{} 3" in lines
     assert metrics.first_value("/tensorflow/core/graph_run_time_usecs") > 0
+
+
+def test_the_states_of_versions_are_shown(tiny_models: Path) -> None:
+    """Each version that is served is a 1 under its state; TensorFlow Serving shows none."""
+    with serving(tiny_models) as server:
+        lines = server.metrics.show().decode().splitlines()
+    at = lines.index("# TYPE :tfbundle:serving:versions gauge")
+    assert lines[at + 1] == ':tfbundle:serving:versions{model_name="half_plus_two",version="123",state="AVAILABLE"} 1'
+
+
+def test_versions_that_ended_in_peace_are_not_shown() -> None:
+    """END is shown of versions that could not be loaded alone."""
+    models = {
+        "m": [VersionStatus(3, State.END, 5, "broken"), VersionStatus(2, State.AVAILABLE), VersionStatus(1, State.END)]
+    }
+    assert version_states(models) == {("m", "3", "END"): 1, ("m", "2", "AVAILABLE"): 1}

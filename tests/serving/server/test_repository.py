@@ -11,8 +11,8 @@ import pytest
 from tests.serving.server.conftest import PATIENCE_S
 from tfbundle_serving.apis.errors import NotFound
 from tfbundle_serving.apis.model_status import State
+from tfbundle_serving.apis.version_policy import All, Specific
 from tfbundle_serving.config.models import ModelConfig
-from tfbundle_serving.config.version_policy import All, Specific
 from tfbundle_serving.server.loading import VersionLoader
 from tfbundle_serving.server.manager import Manager
 from tfbundle_serving.server.metrics import Metrics

@@ -24,6 +24,7 @@ from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 from tests.servers import RunningServer, running_server
 from tests.serving.server.conftest import PATIENCE_S, publish, wait_for
 from tests.serving.server.in_process import predict
+from tfbundle_serving.apis.prediction_log import read_prediction_logs
 from tfbundle_serving.server.metrics_sum import sum_metrics
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux spreads connections")
@@ -44,6 +45,7 @@ def shared(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     monitoring.write_text("prometheus_config { enable: true }")
     flags = [f"--model_config_file={config}", f"--monitoring_config_file={monitoring}", "--max_num_load_retries=0"]
     flags += ["--file_system_poll_wait_seconds=0", f"--grpc_socket_path={folder / 'grpc'}"]
+    flags += ["--record", str(folder / "recorded"), "--record-rate", "1"]
     with running_server("--workers=2", "--enable_access_log", *flags, folder=folder) as server:
         yield server
 
@@ -127,6 +129,23 @@ def test_both_answer(shared: RunningServer) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(shared.grpc_target, options=options) as channel:
             assert predict(channel) == [3.0]
+
+
+def test_both_record_in_one_file(shared: RunningServer) -> None:
+    """What each of them answered is in the file, in whole records, within about a second."""
+    file = shared.log.parent / "recorded"
+
+    def values() -> set[float]:
+        return {float(each.inputs["x"][0]) for each in read_prediction_logs(file, lambda *_: None)}
+
+    with sessions(shared) as made:
+        for value, session in enumerate(made):
+            body = f'{{"instances": [{1000 + value}]}}'
+            session.post(f"{shared.rest_url}{STATUS}:predict", data=body, timeout=PATIENCE_S)
+        wanted = {1000.0 + value for value in range(len(made))}
+    wait_for(lambda: wanted <= values(), "every request in the file")
+    metrics = requests.get(shared.rest_url + METRICS, timeout=PATIENCE_S).text
+    assert _count(metrics, ':tensorflow:serving:request_log_count{model_name="half_plus_two",status="OK"}') >= len(made)
 
 
 def test_the_unix_socket_is_shared(shared: RunningServer) -> None:
