@@ -68,6 +68,7 @@ _SIGNATURES = (
 )
 _PROOF = (
     click.option("--examples", metavar="FILE", help="Rows to prove it on: .npy, or .npz with a member an input."),
+    click.option("--warmup", metavar="FILE", help="Warm up with these recorded requests (`serve --record`)."),
     click.option("--seed", type=int, default=0, show_default=True, help="For drawing rows where none are given."),
     click.option(
         "--allow", multiple=True, type=click.Choice(ALLOWANCES), help="Let pass and mark in metadata.json; repeatable."

@@ -82,6 +82,7 @@ def export_model(
     allow_unsafe: bool = False,
     gate: Gate = "local",
     server_command: str = "",
+    warmup: str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> ExportedVersion:
     """Turn a model into the next version that TensorFlow Serving loads.
@@ -123,6 +124,8 @@ def export_model(
         allow_unsafe: Load a file even if it holds code or links to other files.
         gate: "serve" starts a server on the staged version, too, and compares over the wire.
         server_command: The server for that, with {model_name}, {base_path}, {port} and {rest_port}; "" is the embedded.
+        warmup: A file of requests that a server recorded (`tfbundle serve --record`), to warm the version up with: up
+            to 1,000 of those that fit it, evenly over the file. None makes them of the example inputs.
         seed: For drawing inputs.
 
     Returns:
@@ -186,6 +189,7 @@ def export_model(
                 signatures=naming,
                 examples=examples,
                 allow=proof.allow,
+                warmup=None if warmup is None else Path(warmup),
             )
         with clock.measure("gate"):
             report = _prove(judge, folder, base.name, staged, proof)

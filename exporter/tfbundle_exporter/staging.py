@@ -19,6 +19,7 @@ from tfbundle_serving.apis.version_folder import SAVED_MODEL, WARMUP_REQUESTS, g
 from .folder.keep_source import keep_live, keep_source
 from .folder.kept_saved_model import keep_saved_model
 from .folder.metadata import SourceFacts
+from .folder.recorded_warmup import choose_recorded, write_recorded
 from .folder.saved_model import write_saved_model
 from .folder.warmup import warmup_requests, write_warmup
 from .folder.weights import describe_weights
@@ -73,6 +74,7 @@ def stage(
     signatures: SignatureSettings,
     examples: Examples,
     allow: frozenset[Allowance] = frozenset(),
+    warmup: Path | None = None,
 ) -> Staged:
     """Write a version folder that is complete but for metadata.json.
 
@@ -84,6 +86,7 @@ def stage(
         signatures: Which signatures, under which names.
         examples: The reference inputs.
         allow: What is let pass.
+        warmup: Recorded requests to warm the version up with; None makes them of the reference inputs.
 
     Raises:
         ExportError: The source is no model, is unsafe, or does not fit what it is asked for.
@@ -97,6 +100,7 @@ def stage(
         if frees_rows and not is_kept:
             model = free_rows(model)
         endpoints = _own_endpoints(model, source) if is_kept else _make_endpoints(model, signatures)
+        recorded = None if warmup is None else _choose_warmup(warmup, model, model_name, endpoints)
         begin(logger, "asking the source model for its answers")
         answers = ask_all(model, endpoints, examples, allow_unproven="unproven" in allow)
         rows = answers.references[endpoints[0].signature].rows
@@ -112,7 +116,9 @@ def stage(
             write_saved_model(folder, model, endpoints)
             logger.info("wrote the SavedModel")
         # A stateful version would begin with the state that its own warm-up left.
-        if not (folder / WARMUP_REQUESTS).exists() and not model.stateful:
+        if recorded is not None:
+            write_recorded(folder, recorded)
+        elif not (folder / WARMUP_REQUESTS).exists() and not model.stateful:
             methods = {endpoint.signature: endpoint.method_name for endpoint in endpoints}
             write_warmup(folder, warmup_requests(model_name, answers.references, methods))
         goldens = {name: reference.golden for name, reference in answers.references.items()}
@@ -126,6 +132,15 @@ def stage(
             references=answers.references,
             unproven=answers.unproven,
         )
+
+
+def _choose_warmup(path: Path, model: SourceModel, model_name: str, endpoints: list[Endpoint]) -> list[bytes]:
+    if model.stateful:
+        raise ExportError(
+            f"the model {model_name} keeps state between calls, which the requests recorded in {path} would change "
+            "before anybody asks: export it without them"
+        )
+    return choose_recorded(path, model_name, {each.signature: tuple(each.inputs) for each in endpoints})
 
 
 def _open_source(source: Any, reading: SourceSettings, examples: Examples) -> tuple[SourceModel, SourceFacts]:

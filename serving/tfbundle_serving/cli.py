@@ -14,6 +14,7 @@ import click
 from tfbundle_serving.apis.errors import ApiError, BundleError, InvalidArgument
 from tfbundle_serving.apis.model_status import State, VersionStatus
 
+from .render.command import render
 from .server.flags import FlagError, Parsed, help_text, model_server_help_text, parse
 from .server.output import say, set_up_logging
 from .server.settings import settings_from_flags
@@ -31,6 +32,9 @@ _MODEL_SERVER_FAILED = 255
 @click.group()
 def commands() -> None:
     """Serve models."""
+
+
+commands.add_command(render)
 
 
 # The flags are tensorflow_model_server's and parsed by its rules, which are not click's: a bare boolean does not take
@@ -170,6 +174,8 @@ def _say_started(server: Server | Started) -> None:
         say(f"REST  {rest}/v1/models")
         if settings.monitoring.enable:
             say(f"      {rest}{settings.monitoring.path}")
+    if settings.record is not None:
+        say(f"recording {100 * settings.record.rate:.4g} % of the requests to {_relative(settings.record.file)}")
     say("Ctrl-C stops the server")
 
 

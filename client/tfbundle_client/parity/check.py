@@ -117,7 +117,7 @@ def check_parity(
                 key, definition = sides[0].signature(signature)
                 other = other or open_reference(reference, sides[0], definition, stack)
                 other.check_available("before")
-                expected = ask_expected(other, find_inputs(inputs, reference, pinned, key, definition), key)
+                expected = ask_expected(other, find_inputs(inputs, reference, pinned, key, definition, model), key)
             if not expected.golden.inputs or not expected.golden.outputs:
                 raise ParityError(f"{model}: the reference ({expected.origin}) holds no inputs or no outputs")
             definitions = [each.signature(expected.signature)[1] for each in sides]

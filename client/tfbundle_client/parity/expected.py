@@ -70,7 +70,12 @@ def open_reference(
 
 
 def find_inputs(
-    inputs: Inputs | None, reference: Reference | None, version: int, signature_name: str, signature: Signature
+    inputs: Inputs | None,
+    reference: Reference | None,
+    version: int,
+    signature_name: str,
+    signature: Signature,
+    model: str = "",
 ) -> GivenInputs:
     """Find what both sides are asked: what was given, else what lies by the reference, else drawn inputs.
 
@@ -80,12 +85,13 @@ def find_inputs(
         version: The version that is served; it chooses the folder below a base path.
         signature_name: The signature that is called.
         signature: The same.
+        model: The model that is asked; of recorded requests to several, those to it count.
 
     Raises:
         ParityError: What was given, or lies there, cannot be used.
     """
     if inputs is not None:
-        return read_inputs(inputs, signature_name, signature)
+        return read_inputs(inputs, signature_name, signature, model)
     if isinstance(reference, Golden):
         return GivenInputs(reference.inputs, "inputs given by the caller")
     if isinstance(reference, tuple):

@@ -12,7 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,14 @@ class GivenInputs:
     origin: str
 
 
-def read_inputs(inputs: Inputs, signature_name: str, signature: Signature) -> GivenInputs:
+def read_inputs(inputs: Inputs, signature_name: str, signature: Signature, model: str = "") -> GivenInputs:
     """Read the inputs of one signature.
 
     Args:
         inputs: Arrays by name, or a file; see the module.
         signature_name: Whose inputs are wanted, where a file has those of several.
         signature: The signature; it names the input of a file that does not.
+        model: Whose recorded requests are wanted, where a file has some to it and others; "" = all.
 
     Raises:
         ParityError: The file cannot be read, or has none for the signature.
@@ -67,7 +68,12 @@ def read_inputs(inputs: Inputs, signature_name: str, signature: Signature) -> Gi
             return GivenInputs(_name_the_only(_load_npy(path), signature, path), str(path))
         if path.suffix == ".npz":
             return GivenInputs(_load_npz(path, signature_name), str(path))
-        return _join(list(read_prediction_logs(path)), signature_name, path)
+        torn: list[int] = []
+        requests = list(read_prediction_logs(path, lambda at, _: torn.append(at)))
+        given = _join([each for each in requests if each.model == model] or requests, signature_name, path)
+        # A server may be writing it, or was killed: the whole requests are as good as ever.
+        note = "".join(f"; what begins at byte {at} is cut off and was left out" for at in torn)
+        return replace(given, origin=given.origin + note)
     except ParityError:
         raise
     except BundleError as error:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.fingerprint import read_fingerprint
 from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature, TensorSpec
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
@@ -25,7 +26,6 @@ from ..models.source_model import SourceModel
 from ..proof.report import GateReport, OutputParity
 from ..runtime import import_tensorflow
 from ..sources.artefacts import Artefact, sha256_of
-from .fingerprint import read_fingerprint
 
 #: Raised when a reader of the old form would misread the new one.
 SCHEMA_VERSION = 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.fingerprint import FINGERPRINT
 from tfbundle_serving.apis.signatures import PREDICT_METHOD
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
@@ -21,7 +22,6 @@ from ..models.trackables import refuse_untracked
 from ..reasons import reason_of
 from ..runtime import import_tensorflow
 from ..signatures.endpoint import Endpoint
-from .fingerprint import FINGERPRINT
 
 
 def write_saved_model(folder: Path, model: SourceModel, endpoints: Sequence[Endpoint]) -> None:

@@ -26,7 +26,7 @@ MAX_RECORDS = 1000
 #: Batch sizes that are warmed up, as far as there are rows.
 _BATCH_SIZES = (1, 2, 8, 32)
 #: A record larger than this warms nothing that a smaller one does not.
-_MAX_RECORD_BYTES = 1 << 23
+MAX_RECORD_BYTES = 1 << 23
 
 
 def warmup_requests(
@@ -60,7 +60,7 @@ def _batches(reference: Reference) -> list[Arrays]:
     return [
         {name: array[:size] for name, array in reference.inputs.items()}
         for size in _BATCH_SIZES
-        if size <= reference.rows and (size == 1 or size * row_bytes <= _MAX_RECORD_BYTES)
+        if size <= reference.rows and (size == 1 or size * row_bytes <= MAX_RECORD_BYTES)
     ]
 
 

@@ -1,10 +1,8 @@
-"""A model's base path: its lock, the numbers it has used, and what dead exporters left in it.
+"""A model's base path: which number is free, where an export is made, and what dead exporters left in it.
 
-    models/digits/.lock               held for the moments in which numbers are given out and folders swept
-    models/digits/.released           every number that was ever given out, one a line, so that none comes twice
     models/digits/.staging-<uuid>/    an export in the making; its `owner` file is locked while the exporter lives
 
-Servers look past all three, since none is a number.
+Servers look past it, since it is no number. The base path's lock and its list of numbers are in apis/base_path_lock.
 """
 
 from __future__ import annotations
@@ -18,14 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tfbundle_serving.apis.base_path_lock import LOCK, locked, read_released
+from tfbundle_serving.apis.durable import sync
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, list_versions
 
-from .durable import replace_file, sync
-
 logger = logging.getLogger(__name__)
 
-_LOCK, _RELEASED, _STAGING, _OWNER = ".lock", ".released", ".staging-", "owner"
+_STAGING, _OWNER = ".staging-", "owner"
 #: TensorFlow Serving's versions are int64.
 _LARGEST_VERSION = (1 << 63) - 1
 #: How often a base path is made anew that others take away; each time is one other exporter that failed.
@@ -44,8 +42,13 @@ def check_base_path(base: Path) -> None:
         raise ExportError(f"{base} is itself a version; expected the folder above it, {base.resolve().parent}")
 
 
-def check_free(base: Path, version: int) -> None:
+def check_free(base: Path, version: int, *, may_return: bool = False) -> None:
     """Refuse a number that is taken or was.
+
+    Args:
+        base: The base path.
+        version: The number.
+        may_return: Whether one that was here before will do.
 
     Raises:
         ExportError: It is not positive, exists, or was released before.
@@ -59,7 +62,7 @@ def check_free(base: Path, version: int) -> None:
             f"version {version} exists in {base}; a released version is never overwritten "
             f"(the next free number is {next_version(base)})"
         )
-    if version in _read_released(base):
+    if not may_return and version in read_released(base):
         raise ExportError(
             f"version {version} was given out in {base} before and is not there any more; "
             f"a number never stands for two models (the next free number is {next_version(base)})"
@@ -72,52 +75,10 @@ def next_version(base: Path) -> int:
     Raises:
         ExportError: There is none left.
     """
-    version = max([0, *list_versions(base), *_read_released(base)]) + 1
+    version = max([0, *list_versions(base), *read_released(base)]) + 1
     if version > _LARGEST_VERSION:
         raise ExportError(f"{base} has a version {version - 1}, which is the largest there can be: name another number")
     return version
-
-
-def record_release(base: Path, version: int) -> None:
-    """Note that a number is given out, before its folder appears; called under the lock."""
-    numbers = _read_released(base) | {number for number in list_versions(base) if number > 0} | {version}
-    replace_file(base / _RELEASED, "".join(f"{number}\n" for number in sorted(numbers)).encode())
-
-
-def _read_released(base: Path) -> set[int]:
-    path = base / _RELEASED
-    try:
-        return {int(line) for line in path.read_text().split()}
-    except FileNotFoundError:
-        return set()
-    except ValueError as error:
-        raise ExportError(f"{path} is damaged ({error}); expected one released version number a line") from error
-
-
-@contextmanager
-def locked(base: Path) -> Iterator[None]:
-    """Hold a base path's lock; it falls with the process, however that ends.
-
-    Raises:
-        FileNotFoundError: The base path is not there (any more).
-    """
-    while True:
-        handle = os.open(base / _LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_still_there(base / _LOCK, handle):
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-def _is_still_there(path: Path, handle: int) -> bool:
-    """Tell whether an open file is the one at that path: whoever held the lock may have removed the base path."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager
@@ -170,8 +131,8 @@ def _remove_if_unused(base: Path) -> None:
     """Take back a base path that this export made and nothing came of."""
     try:
         with locked(base):
-            if [path.name for path in base.iterdir()] == [_LOCK]:
-                (base / _LOCK).unlink()
+            if [path.name for path in base.iterdir()] == [LOCK]:
+                (base / LOCK).unlink()
                 base.rmdir()
     except OSError as error:
         logger.warning("cannot remove the empty folder %s: %s", base, error)

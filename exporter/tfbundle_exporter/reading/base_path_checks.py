@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tfbundle_serving.apis.base_path_lock import LOCK, RELEASED, read_released
+from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import METADATA, list_tags, list_versions, parse_version
 
 from ..sources.places import GRAPHS, is_saved_model
@@ -17,7 +19,7 @@ from .version_checks import cannot_look, check_permissions, check_version
 
 #: What TensorFlow Serving's REST paths and config files take without escapes.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_LOCK, _RELEASED, _STAGING, _OWNER = ".lock", ".released", ".staging-", "owner"
+_STAGING, _OWNER = ".staging-", "owner"
 #: How interrupted exporters, deletions and downloads call what they leave.
 _LEFTOVER = re.compile(r"\.trash-.*|\.nested-.*|te?mp[-_.].*|.*\.(tmp|part|partial|new|bak)|.*_temp|.*~", re.IGNORECASE)
 _CHECKPOINT_FILE = re.compile(r"checkpoint|.*\.(index|data-\d{5}-of-\d{5}|h5|hdf5|keras)")
@@ -148,7 +150,7 @@ def _has_living_owner(folder: Path) -> bool:
     """Tell whether the exporter that stages there lives: it holds a lock on its owner file."""
     try:
         # Under the base path's lock, as exporters are when they make the folder and lock it.
-        with _shared_lock(folder.parent / _LOCK), _shared_lock(folder / _OWNER, blocking=False):
+        with _shared_lock(folder.parent / LOCK), _shared_lock(folder / _OWNER, blocking=False):
             return False
     except FileNotFoundError:
         return False
@@ -167,15 +169,16 @@ def _shared_lock(path: Path, *, blocking: bool = True) -> Iterator[None]:
 
 
 def _check_released(base: Path, versions: dict[int, Path]) -> Iterator[Ailment]:
-    path = base / _RELEASED
+    path = base / RELEASED
     if not path.exists():
         return
     try:
-        released = _read_released(path)
-    except (ValueError, OSError) as damage:
+        released = read_released(base)
+    except (ExportError, OSError) as damage:
         yield error(
             path,
-            f"cannot be read, so that nothing can be exported here ({damage}); it holds one released number a line",
+            f"cannot be read, so that nothing can be exported here ({damage.__cause__ or damage}); "
+            "it holds one released number a line",
             f"printf '%s\\n' {' '.join(str(number) for number in versions)} > {command(path)}",
         )
         return
@@ -188,15 +191,11 @@ def _check_released(base: Path, versions: dict[int, Path]) -> Iterator[Ailment]:
             )
 
 
-def _read_released(path: Path) -> set[int]:
-    return {int(line) for line in path.read_text().split()}
-
-
 def _next_version(base: Path, versions: Mapping[int, Path]) -> Path:
     """Name the next version; a number that was released once is not given out again."""
     try:
-        released = _read_released(base / _RELEASED)
-    except (ValueError, OSError):  # not there, or an ailment of its own
+        released = read_released(base)
+    except (ExportError, OSError):  # not there, or an ailment of its own
         released = set()
     return base / f"{max([0, *versions, *released]) + 1}"
 

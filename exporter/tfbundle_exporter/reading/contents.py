@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError
+from tfbundle_serving.apis.fingerprint import Fingerprint, read_fingerprint
 from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, read_metadata
 
-from ..folder.fingerprint import Fingerprint, read_fingerprint
 from ..sources.artefacts import Artefact, Kind
 from ..sources.findings import is_bomb
 from ..sources.places import find_place

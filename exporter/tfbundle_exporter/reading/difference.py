@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfbundle_serving.apis.errors import DecodeError, ExportError
+from tfbundle_serving.apis.signature_changes import SignatureChange, compare_signatures
 from tfbundle_serving.apis.signatures import format_shape
 from tfbundle_serving.apis.version_folder import SAVED_MODEL
 
@@ -18,7 +19,6 @@ from ..proof.graph_reader import read_graph
 from ..sources.artefacts import hash_artefact
 from .contents import Contents, open_contents
 from .layer_changes import compare_layers
-from .signature_changes import SignatureChange, compare_signatures
 from .text_table import format_figure, format_table
 from .weight_changes import WeightChanges, compare_weights
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfbundle_serving.apis.durable import rename_without_replacing
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.version_folder import KEPT_SOURCE, METADATA, read_metadata
 
 from ..folder.keep_source import ARCHITECTURE
-from ..publishing.durable import rename_without_replacing
 from ..sources.artefacts import KIND_NAMES, Artefact, sha256_of
 from ..sources.places import version_folder
 from ..sources.sniffing import identify

@@ -14,35 +14,13 @@ from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, golden_p
 
 from ..folder.metadata import to_json
 from ..fresh_process import FreshProcess
-from ..sources.artefacts import sha256_of
 from ..sources.places import GRAPHS, is_saved_model, version_folder
+from .file_check import FileCheck, check_files
 from .golden_check import OutputCheck, check_golden
 from .text_table import format_figure, format_table
 
 #: A server seldom has the exporter's GPU, and other work may hold all of its memory.
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileCheck:
-    """The files of a version folder against what metadata.json says of them.
-
-    Attributes:
-        checked: How many are as they were.
-        missing: Those that are gone, relative to the folder.
-        changed: Those with another content.
-        extra: Those that were not there.
-    """
-
-    checked: int
-    missing: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether all are as they were."""
-        return not (self.missing or self.changed or self.extra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,21 +165,4 @@ def _check_files(folder: Path, recorded: Mapping[str, Any] | None, failures: lis
     if not isinstance(hashes, dict) or not hashes:
         failures.append(f"{METADATA} records no files")
         return None
-    there = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if (path.is_symlink() or not path.is_dir()) and path != folder / METADATA
-    }
-    changed = [name for name in hashes if name in there and _hash(there[name]) != hashes[name]]
-    missing = [name for name in hashes if name not in there]
-    return FileCheck(
-        checked=len(hashes) - len(changed) - len(missing),
-        missing=tuple(missing),
-        changed=tuple(changed),
-        extra=tuple(name for name in there if name not in hashes),
-    )
-
-
-def _hash(path: Path) -> str:
-    """Hash a file; a link that leads nowhere has another content, and so has a pipe."""
-    return sha256_of(path) if path.is_file() else ""
+    return check_files(folder, hashes)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import BundleError
-from tfbundle_serving.apis.prediction_log import decode_prediction_log, read_records
+from tfbundle_serving.apis.prediction_log import decode_prediction_log
+from tfbundle_serving.apis.tfrecord import read_records
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
 from .ailments import Ailment, command, error

@@ -4,6 +4,7 @@ BundleError
 ├── ExportError              nothing was published
 │   └── GateError            the staged version did not answer like its source
 ├── ParityError              a comparison could not be made
+├── RolloutError             a label was not moved; what was changed on the way was put back
 ├── DecodeError              bytes that are not the message they should be
 └── ApiError                 one class per canonical status, with its gRPC code and HTTP status
     ├── Cancelled            1   499
@@ -49,6 +50,10 @@ class GateError(ExportError):
 
 class ParityError(BundleError):
     """A comparison could not be made (which is not the same as "differs")."""
+
+
+class RolloutError(BundleError):
+    """Labels and loaded versions could not be changed; the message says what could not be put back, if anything."""
 
 
 class DecodeError(BundleError):

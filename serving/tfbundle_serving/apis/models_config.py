@@ -10,12 +10,11 @@ Source: tensorflow_serving/config/model_server_config.proto; protobuf.dev/refere
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import InvalidArgument
+from .text_format import Message, Scalar, parse_text, refused
 from .wire import FIXED64, length_field, string_field, tag, varint, varint_field
 
 #: Message to the number and type of each of its fields; a type in brackets is repeated, one in braces a map.
@@ -45,13 +44,6 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 }
 _MODEL_TYPES = {"MODEL_TYPE_UNSPECIFIED": 0, "TENSORFLOW": 1, "OTHER": 2}
 
-_TOKEN = re.compile(
-    r"""(?P<space>(?:\s|\#[^\n]*)+)|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-    r"""|(?P<word>[-+]?[A-Za-z0-9_.][A-Za-z0-9_.+-]*)|(?P<sign>[{}<>\[\]:,;])"""
-)
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
-_NAMED_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-
 
 def encode_models_config(config: str | bytes | Mapping[str, Any] | Any) -> bytes:
     """Write a ModelServerConfig.
@@ -66,27 +58,23 @@ def encode_models_config(config: str | bytes | Mapping[str, Any] | Any) -> bytes
     if isinstance(config, bytes):
         return config
     if isinstance(config, str):
-        config = _Reader(config).read()
+        config = as_mapping(parse_text(config))
     elif hasattr(config, "SerializeToString"):
         return bytes(config.SerializeToString())
     if not isinstance(config, Mapping):
-        raise _refused(f"expected text, mappings or bytes, got {type(config).__name__}")
+        raise refused(f"expected text, mappings or bytes, got {type(config).__name__}")
     return _encode(config, "ModelServerConfig", "")
-
-
-def _refused(why: str) -> InvalidArgument:
-    return InvalidArgument(f"models config: {why}", attempts=0)
 
 
 def _encode(message: Any, name: str, where: str) -> bytes:
     if not isinstance(message, Mapping):
-        raise _refused(f"{where} is a {name}, got {message!r:.80}")
+        raise refused(f"{where} is a {name}, got {message!r:.80}")
     known = _MESSAGES[name]
     out = b""
     for field, value in message.items():
         if field not in known:
             names = ", ".join(known) or "none"
-            raise _refused(f"{where or name} has no field {field!r}; its fields are {names}")
+            raise refused(f"{where or name} has no field {field!r}; its fields are {names}")
         number, kind = known[field]
         path = f"{where}.{field}" if where else str(field)
         out += b"".join(_encode_value(number, kind.strip("[]{}"), each, path) for each in _values(kind, value))
@@ -106,7 +94,7 @@ def _encode_value(number: int, kind: str, value: Any, where: str) -> bytes:
     try:
         return _SCALARS[kind](number, value)
     except (KeyError, TypeError, ValueError, struct.error):
-        raise _refused(f"{where} is a {kind}, got {value!r:.80}") from None
+        raise refused(f"{where} is a {kind}, got {value!r:.80}") from None
 
 
 def _encode_string(number: int, value: Any) -> bytes:
@@ -118,7 +106,7 @@ def _encode_string(number: int, value: Any) -> bytes:
 def _encode_integer(number: int, value: Any) -> bytes:
     if isinstance(value, bool) or not isinstance(value, int | _Word):
         raise TypeError
-    whole = int(value, 0) if isinstance(value, _Word) else value
+    whole = read_integer(value) if isinstance(value, _Word) else value
     if not -(1 << 63) <= whole < 1 << 63:
         raise ValueError
     return tag(number, 0) + varint(whole & 0xFFFFFFFFFFFFFFFF)
@@ -148,101 +136,31 @@ class _Word(str):
     __slots__ = ()
 
 
-class _Reader:
-    """Reads protobuf's text format into mappings; a field that comes twice becomes a list."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens: Iterator[tuple[str, str, int]] = _tokens(text)
-        self._next: tuple[str, str, int] = next(self._tokens)
-
-    def read(self) -> dict[str, Any]:
-        """Read the whole text."""
-        return self._message("")
-
-    def _take(self) -> tuple[str, str, int]:
-        taken = self._next
-        if taken[0] != "end":
-            self._next = next(self._tokens)
-        return taken
-
-    def _message(self, end: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        while self._next[1] != end:
-            kind, name, line = self._take()
-            if kind != "word":
-                raise _refused(f"line {line}: expected a field's name, got {name or 'the end'!r}")
-            value = self._field_value(line)
-            if name in found:
-                before = found[name]
-                values = value if isinstance(value, list) else [value]
-                found[name] = [*(before if isinstance(before, list) else [before]), *values]
-            else:
-                found[name] = value
-            if self._next[1] in (",", ";") and self._next[0] == "sign":
-                self._take()
-        self._take()
-        return found
-
-    def _field_value(self, line: int) -> Any:
-        has_colon = self._next[:2] == ("sign", ":")
-        if has_colon:
-            self._take()
-        if not has_colon and self._next[1] not in ("{", "<"):
-            raise _refused(f"line {line}: expected ':' or '{{', got {self._next[1] or 'the end'!r}")
-        if self._next[:2] != ("sign", "["):
-            return self._value()
-        self._take()
-        values: list[Any] = []
-        while self._next[:2] != ("sign", "]"):
-            values.append(self._value())
-            if self._next[:2] == ("sign", ","):
-                self._take()
-            elif self._next[:2] != ("sign", "]"):
-                raise _refused(f"line {self._next[2]}: expected ',' or ']', got {self._next[1] or 'the end'!r}")
-        self._take()
-        return values
-
-    def _value(self) -> Any:
-        kind, text, line = self._take()
-        if kind == "sign" and text in "{<":
-            return self._message("}" if text == "{" else ">")
-        if kind == "word":
-            return _Word(text)
-        if kind != "string":
-            raise _refused(f"line {line}: expected a value, got {text or 'the end'!r}")
-        parts = [_unquote(text)]
-        while self._next[0] == "string":  # strings side by side are one
-            parts.append(_unquote(self._take()[1]))
-        return b"".join(parts).decode("utf-8", "surrogateescape")
+def as_mapping(message: Message) -> dict[str, Any]:
+    """Turn a text that was read into mappings; a field that comes twice, or as a list, becomes a list."""
+    found: dict[str, Any] = {}
+    for field in message.fields:
+        values = [_plain(value) for value in field.values]
+        if field.name in found:
+            before = found[field.name]
+            found[field.name] = [*(before if isinstance(before, list) else [before]), *values]
+        else:
+            found[field.name] = values if field.is_list else values[0]
+    return found
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    """Cut the text into (kind, text, line); the end is a token of its own."""
-    at, line = 0, 1
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
-            raise _refused(f"line {line}: {text[at : at + 20]!r} is not text format")
-        kind = str(found.lastgroup)
-        if kind != "space":
-            yield kind, found[0], line
-        line += found[0].count("\n")
-        at = found.end()
-    yield "end", "", line
+def _plain(value: Scalar | Message) -> Any:
+    if isinstance(value, Message):
+        return as_mapping(value)
+    return value.text if value.is_string else _Word(value.text)
 
 
-def _unquote(text: str) -> bytes:
-    """Read a string with its quotation marks; escapes may stand for single bytes."""
-    out, at, inner = b"", 0, text[1:-1]
-    for found in _ESCAPE.finditer(inner):
-        out += inner[at : found.start()].encode("utf-8", "surrogateescape") + _escaped(found[1])
-        at = found.end()
-    return out + inner[at:].encode("utf-8", "surrogateescape")
+def read_integer(text: str) -> int:
+    """Read a number as text format writes it: decimal, 0x10 or 010.
 
-
-def _escaped(escape: str) -> bytes:
-    if escape[0] == "x" and len(escape) > 1:
-        return bytes([int(escape[1:], 16)])
-    if escape[0] in "01234567":
-        return bytes([int(escape, 8) & 0xFF])
-    return _NAMED_ESCAPES.get(escape, escape).encode()
+    Raises:
+        ValueError: It is none.
+    """
+    sign, digits = (text[0], text[1:]) if text[:1] in "+-" else ("", text)
+    is_octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()
+    return int(sign + digits, 8 if is_octal else 0)

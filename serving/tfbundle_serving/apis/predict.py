@@ -63,13 +63,22 @@ def encode_predict_request(request: PredictRequest) -> bytes:
     Raises:
         InvalidArgument: An input has no TensorFlow dtype; the message names it.
     """
+    return b"".join(predict_request_chunks(request))
+
+
+def predict_request_chunks(request: PredictRequest) -> list[Chunk]:
+    """Write a PredictRequest as pieces to be joined; large values are views of the arrays, not copies.
+
+    Raises:
+        InvalidArgument: An input has no TensorFlow dtype; the message names it.
+    """
     chunks: list[Chunk] = []
     if request.model_spec is not None:
         chunks.append(length_field(1, encode_model_spec(request.model_spec)))
     for alias, array in request.inputs.items():
         chunks += tensor_field_chunks(2, alias, array)
     chunks += [string_field(3, alias) for alias in request.output_filter]
-    return b"".join(chunks)
+    return chunks
 
 
 def decode_predict_request(data: Readable) -> PredictRequest:

@@ -25,9 +25,9 @@ from typing import Any
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tfbundle_serving.apis.errors import DecodeError, InvalidArgument
+from tfbundle_serving.apis.version_policy import All, Latest, Specific, VersionPolicy
 
 from .schema import message_class, read_text
-from .version_policy import All, Latest, Specific, VersionPolicy
 
 #: The only platform that there is.
 TENSORFLOW_PLATFORM = "tensorflow"

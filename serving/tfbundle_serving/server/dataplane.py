@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tfbundle_serving.apis.classification import ClassificationResponse
 from tfbundle_serving.apis.errors import InvalidArgument, NotFound
+from tfbundle_serving.apis.examples_method import CLASSIFY, INPUTS, REGRESS, ExamplesMethod
 from tfbundle_serving.apis.input_proto import ExamplesRequest
 from tfbundle_serving.apis.model_metadata import SIGNATURE_DEF_FIELD, MetadataRequest, ModelMetadata
 from tfbundle_serving.apis.model_spec import ModelSpec
@@ -26,15 +27,16 @@ from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.apis.multi_inference import InferenceResult, MultiInferenceRequest
 from tfbundle_serving.apis.predict import Arrays, PredictRequest, PredictResponse
 from tfbundle_serving.apis.regression import RegressionResponse
-from tfbundle_serving.apis.signatures import Signature
+from tfbundle_serving.apis.signatures import PREDICT_METHOD, Signature
 
 from .access_log import note
 from .batching_run import Run
-from .classify_regress import CLASSIFY, INPUTS, REGRESS, ExamplesMethod, ExamplesRun, plan, plan_tasks
+from .classify_regress import ExamplesRun, plan, plan_tasks
 from .live_version import LiveVersion
 from .manager import Manager
 from .metrics import Metrics
 from .predict_plan import check_inputs, choose_outputs, find_signature
+from .recorder import NullRecorder, Recorder
 from .runner import Runner
 
 P = ParamSpec("P")
@@ -50,9 +52,19 @@ class DataPlane:
         runner: Runs them.
         metrics: Counts.
         check_method_names: Whether Predict refuses signatures with a foreign method_name.
+        recorder: Keeps some of the requests that were answered; None = nobody does.
     """
 
-    def __init__(self, manager: Manager, runner: Runner, metrics: Metrics, *, check_method_names: bool = False) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        runner: Runner,
+        metrics: Metrics,
+        *,
+        check_method_names: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._recorder = recorder or NullRecorder()
         self._manager = manager
         self._runner = runner
         self._check_method_names = check_method_names
@@ -92,7 +104,10 @@ class DataPlane:
         outputs = await self._runner.run(live, run, timeout_s)
         self.metrics.runtime_latency.observe((time.perf_counter() - begun) * 1e6, spec.name, "Predict", "TF1")
         # Never the label, always the version and the signature's full name.
-        return PredictResponse(ModelSpec(spec.name, live.version, None, name), outputs)
+        answered = ModelSpec(spec.name, live.version, None, name)
+        if self._recorder.wants(spec.name):
+            self._recorder.take(PredictRequest(spec, inputs, output_filter), PREDICT_METHOD, answered)
+        return PredictResponse(answered, outputs)
 
     def check(self, request: PredictRequest) -> None:
         """Say what is wrong with a request before its values are looked at: version, signature, names of inputs.
@@ -143,6 +158,8 @@ class DataPlane:
             )
             self.metrics.example_counts.observe(len(examples), spec.name)
             self.metrics.examples.add(spec.name, amount=len(examples))
+            if self._recorder.wants(spec.name):
+                self._recorder.take(request, "", ModelSpec(spec.name, live.version))
             return [InferenceResult(*each) for each in results]
 
     async def _call_on_examples(
@@ -151,7 +168,10 @@ class DataPlane:
         spec = _expect(request.model_spec)
         with self.hold(spec) as live:
             run = plan(live.servable.signatures, spec.signature, method, check_method=self._check_method_names)
-            return await self._run_on_examples(live, spec.name, run, request.input.to_array(), timeout_s)
+            answer = await self._run_on_examples(live, spec.name, run, request.input.to_array(), timeout_s)
+            if self._recorder.wants(spec.name):
+                self._recorder.take(request, method.method_name, answer[0])
+            return answer
 
     async def _run_on_examples(
         self, live: LiveVersion, model: str, run: ExamplesRun[R], examples: NDArray[Any], timeout_s: float | None

@@ -2,7 +2,8 @@
 
 Spelled as tensorflow_model_server's: `--name=value`; a boolean also bare, or with true, false, 1 or 0; the last one of
 a name wins. `tfbundle serve` differs in that an unknown flag is an error that names the nearest one, unless
---ignore_unknown_flags, and in that it listens on this machine alone.
+--ignore_unknown_flags; in that it listens on this machine alone; and in that it also takes flags as the other commands
+spell them: `--record-rate 0.01`.
 
 Source: tensorflow_serving/model_servers/main.cc, server.h.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -132,6 +134,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max_request_bytes", Kind.INT, MAX_REQUEST_BYTES, "bytes that a request may have, over gRPC and REST"),
     Flag("enable_grpc_healthcheck_service", Kind.BOOL, False, "serve grpc.health.v1: the whole, and each model"),
     Flag("enable_access_log", Kind.BOOL, False, "write one line of JSON to stdout for every request"),
+    Flag("record", Kind.PATH, "", "file to append recorded requests to, as PredictionLogs; it holds users' data"),
+    Flag("record_rate", Kind.FLOAT, None, "the probability with which a request is recorded, 0 to 1 [0.01]"),
+    Flag("record_max_bytes", Kind.INT, None, "bytes that the file may have; then recording rests [1073741824]"),
+    Flag("record_models", Kind.TEXT, None, "record requests to these models alone, with commas between [all]"),
     Flag("ignore_unknown_flags", Kind.BOOL, False, "start in spite of unknown flags, as tensorflow_model_server does"),
     Flag("version", Kind.BOOL, False, "show the versions of this server and of TensorFlow, and exit"),
     Flag("help", Kind.BOOL, False, "show this and exit"),
@@ -200,17 +206,23 @@ def parse(arguments: Sequence[str], *, as_model_server: bool = False) -> Parsed:
     folders: list[str] = []
     unknown: list[str] = []
     unused: dict[str, str] = {}
-    for argument in arguments:
+    waiting = deque(arguments)
+    while waiting:
+        argument = waiting.popleft()
         if argument == "-h" and not as_model_server:
             argument = "--help"
         if not argument.startswith("-"):
             (unknown if as_model_server else folders).append(argument)
             continue
         name, has_value, text = argument.removeprefix("--").partition("=")
+        if not as_model_server:
+            name = name.replace("-", "_")
         flag = _KNOWN.get(name) if argument.startswith("--") else None
         if flag is None or (as_model_server and _is_unknown_there(flag, has_value=bool(has_value))):
             unknown.append(argument)
             continue
+        if not (as_model_server or has_value or flag.kind is Kind.BOOL) and waiting and not waiting[0].startswith("-"):
+            has_value, text = "=", waiting.popleft()
         value = values[name] = _read(flag, text, has_value=bool(has_value))
         if isinstance(flag, Unused):
             unused.pop(name, None)

@@ -23,13 +23,14 @@ from .listening import GRACE_S, bind, write_ports
 from .loading import VersionLoader
 from .loop_thread import LoopThread
 from .manager import Manager, VersionEvent
-from .metrics import Metrics
+from .metrics import Metrics, version_states
+from .recorder import make_recorder
 from .reload import Reloader
 from .repository import Repository, check_models_dir
 from .rest_api import RestApi
 from .runner import Runner
 from .settings import LoadSettings, ServerSettings
-from .settled import available_versions, failed_models, has_settled, have_versions_settled, say_failed
+from .settled import available_versions, failed_models, has_met_its_labels, has_settled, say_failed
 from .version_labels import bound_versions, check_labels
 
 if TYPE_CHECKING:
@@ -85,9 +86,15 @@ class Server:
             poll_interval_s=settings.config_poll_interval_s,
         )
         self._runner = Runner(settings.worker_threads, self.metrics)
+        self._recorder = make_recorder(settings.record, self.metrics)
         self._plane = DataPlane(
-            self._manager, self._runner, self.metrics, check_method_names=settings.check_method_names
+            self._manager,
+            self._runner,
+            self.metrics,
+            check_method_names=settings.check_method_names,
+            recorder=self._recorder,
         )
+        self.metrics.versions.read = lambda: version_states(self._plane.models())
         self._closing = contextlib.ExitStack()
         self._loop: LoopThread | None = None
         self._grpc_socket: socket.socket | None = None
@@ -192,6 +199,7 @@ class Server:
         if settings.models_dir is not None:
             check_models_dir(settings.models_dir)
         self._take_ports()
+        self._recorder.start(is_lenient=is_lenient)
         freeze_tensorflow(importing)
         check_session_config(settings.loading)
         self._manager.start()
@@ -219,6 +227,7 @@ class Server:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.run(self._listeners.close(grace_s))
+        self._recorder.stop()
         self._closing.close()
         # A run that was cancelled goes on until TensorFlow is done with it; its version waits for that.
         if not self._manager.stop(max(grace_s, 1.0)):
@@ -271,8 +280,8 @@ class Server:
 
     def _has_settled(self, model: ModelConfig, *, is_lenient: bool) -> bool:
         if has_settled(self._manager, model.name):
-            # A label and its version may arrive in one config, so the version is waited for.
-            return have_versions_settled(self._manager, model.name, self._bound_versions(model))
+            # Callers who name a label must not find a server that has opened and does not know what it means yet.
+            return has_met_its_labels(self._manager, model, must=self._bound_versions(model))
         # The first failure is enough to go on where others are served meanwhile.
         return is_lenient and len(self._manager.failures(model.name)) == len(self._manager.status(model.name))
 

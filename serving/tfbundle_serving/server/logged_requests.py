@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tfbundle_serving.apis.examples_method import INPUTS, ExamplesMethod
 from tfbundle_serving.apis.input_proto import ExamplesRequest
 from tfbundle_serving.apis.multi_inference import MultiInferenceRequest
 from tfbundle_serving.apis.predict import PredictRequest
 
 from .batching_run import Run, run_alone
-from .classify_regress import INPUTS, ExamplesMethod, ExamplesRun, plan, plan_tasks
+from .classify_regress import ExamplesRun, plan, plan_tasks
 from .predict_plan import check_inputs, choose_outputs, find_signature
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+
+from tfbundle_serving.apis.model_status import State, VersionStatus
 
 
 def _exponential(first: float, growth: float, count: int) -> tuple[float, ...]:
@@ -64,6 +66,27 @@ class Gauge(Counter):
     kind = "gauge"
 
 
+class Sampled:
+    """Numbers that are looked up when they are shown.
+
+    Attributes:
+        read: Gives the numbers, by the labels' values.
+    """
+
+    kind = "gauge"
+
+    def __init__(self, name: str, *labels: str) -> None:
+        self.name = name
+        self.read: Callable[[], Mapping[tuple[str, ...], int]] = dict
+        self._labels = labels
+
+    def lines(self) -> Iterator[str]:
+        """Write it."""
+        yield f"# TYPE {self.name} {self.kind}"
+        for labels, value in self.read().items():
+            yield f"{self.name}{{{_show(self._labels, labels)}}} {value}"
+
+
 class Histogram:
     """How often a number fell between which limits, for each combination of labels.
 
@@ -103,6 +126,20 @@ class Histogram:
                 yield f'{self.name}_bucket{{{shown}{"," if shown else ""}le="{edge}"}} {count}'
             yield f"{self.name}_sum{{{shown}}} {total:g}"
             yield f"{self.name}_count{{{shown}}} {sum(counts)}"
+
+
+def version_states(models: Mapping[str, Iterable[VersionStatus]]) -> dict[tuple[str, ...], int]:
+    """Say of each version of each model in which state it is: a 1 under (model, version, state).
+
+    Versions that ended as they should are left out, since a server that runs for months has many of those: what is in
+    END here could not be loaded.
+    """
+    return {
+        (model, str(status.version), status.state.name): 1
+        for model, statuses in models.items()
+        for status in statuses
+        if status.state is not State.END or status.error_code
+    }
 
 
 def _show(names: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -148,6 +185,7 @@ class Metrics:
         runtime_latency: Time of the model runs in them.
         example_counts: Examples in a MultiInference request.
         examples: All of them together.
+        logged_requests: Requests that a recorder chose, by model and what became of them.
         warmup_latency: Time of warm-ups.
         warmup_records: Requests replayed in them.
         queuing_latency: Time that requests waited to be joined, by thread pool, whose name is always empty.
@@ -160,6 +198,7 @@ class Metrics:
         graph_run_time: Their time together, in microseconds.
         load_attempts: Attempts to load a version folder.
         load_latency: Time that successful ones took.
+        versions: Processes in which a version is in a state; ours alone, since TensorFlow Serving shows no states.
         unknown_models: Which invented names of models may stand in a label.
     """
 
@@ -171,6 +210,7 @@ class Metrics:
         self.runtime_latency = Histogram(f"{serving}runtime_latency", "model_name", "API", "runtime")
         self.example_counts = Histogram(f"{serving}request_example_counts", "model", limits=_EXAMPLE_LIMITS)
         self.examples = Counter(f"{serving}request_example_count_total", "model")
+        self.logged_requests = Counter(f"{serving}request_log_count", "model_name", "status")
         self.warmup_latency = Histogram(f"{serving}model_warmup_latency", "model_path", "status")
         self.warmup_records = Counter(f"{serving}model_warmup_records_read", "model_path", "status")
         self.queuing_latency = Histogram(f"{batching}queuing_latency", "thread_pool_name", limits=_QUEUE_LIMITS_US)
@@ -183,14 +223,15 @@ class Metrics:
         self.graph_run_time = Counter(":tensorflow:core:graph_run_time_usecs")
         self.load_attempts = Counter(f"{saved_model}load_attempt_count", "model_path", "status")
         self.load_latency = Counter(f"{saved_model}load_latency", "model_path")
+        self.versions = Sampled(":tfbundle:serving:versions", "model_name", "version", "state")
         self.unknown_models = UnknownModels()
-        metrics: tuple[Counter | Histogram, ...] = (
+        metrics: tuple[Counter | Histogram | Sampled, ...] = (
             *(self.requests, self.request_latency, self.runtime_latency, self.example_counts, self.examples),
             *(self.warmup_latency, self.warmup_records, self.queuing_latency, self.batch_runs, self.padding_size),
             *(self.input_batch_size, self.processed_batch_size, self.load_attempts, self.load_latency),
-            *(self.graph_runs, self.session_runs, self.graph_run_time),
-            # The open-source server declares these two and never counts them: a dashboard finds their names.
-            Counter(f"{serving}request_log_count", "model_name", "status"),
+            *(self.graph_runs, self.session_runs, self.graph_run_time, self.versions),
+            self.logged_requests,
+            # The open-source server declares it and never counts it: a dashboard finds its name.
             Gauge(f"{serving}mlmd_map", "model_name", "version"),
         )
         self._shown = {metric.name: metric for metric in sorted(metrics, key=lambda metric: metric.name)}

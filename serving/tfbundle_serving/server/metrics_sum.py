@@ -1,6 +1,7 @@
 """The metrics of several processes as one: every sample is the sum of theirs.
 
-That is right for counters and for histograms, whose buckets count up, and there is nothing else to show.
+That is right for counters, for histograms, whose buckets count up, and for the gauge of versions, which counts
+processes.
 """
 
 from __future__ import annotations

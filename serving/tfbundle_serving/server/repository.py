@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tfbundle_serving.apis.errors import NotFound
 from tfbundle_serving.apis.version_folder import find_versions, list_versions
+from tfbundle_serving.apis.version_policy import Specific
 from tfbundle_serving.config.models import ModelConfig
-from tfbundle_serving.config.version_policy import Specific
 
 from .folder_stamp import folder_stamp
 from .manager import Manager

@@ -16,13 +16,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfbundle_serving.apis.errors import DataLoss, DecodeError, InvalidArgument, Unimplemented
+from tfbundle_serving.apis.examples_method import CLASSIFY, REGRESS
 from tfbundle_serving.apis.input_proto import decode_examples_request
 from tfbundle_serving.apis.multi_inference import decode_multi_inference_request
 from tfbundle_serving.apis.predict import decode_predict_request
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 from tfbundle_serving.apis.wire import as_view, fields, view
 
-from .classify_regress import CLASSIFY, REGRESS
 from .logged_requests import LoggedExamples, LoggedRequest
 from .servable import to_api_error
 

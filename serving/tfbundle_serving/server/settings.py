@@ -20,6 +20,7 @@ from tfbundle_serving.config.ssl_config import SslConfig, read_ssl
 
 from .api_key import read_api_keys
 from .flags import AUTO, MAX_REQUEST_BYTES, Parsed
+from .record_settings import DEFAULT_RATE, MAX_BYTES, RecordSettings
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class ServerSettings:
         rest_ssl: TLS for REST; None = none.
         api_keys: Keys of which a request must carry one; empty = none is asked for.
         access_log: Whether a line of JSON goes to stdout for every request.
+        record: Which requests are recorded, and where; None = none.
         monitoring: Where metrics are shown.
         loading: How versions are loaded.
     """
@@ -145,6 +147,7 @@ class ServerSettings:
     rest_ssl: SslConfig | None = None
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     access_log: bool = False
+    record: RecordSettings | None = None
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
     loading: LoadSettings = field(default_factory=LoadSettings)
 
@@ -211,8 +214,25 @@ def settings_from_flags(flags: Parsed) -> ServerSettings:
         rest_ssl=_ssl(flags["rest_ssl_config_file"]),
         api_keys=read_api_keys(Path(flags["api_key_file"])) if flags["api_key_file"] else (),
         access_log=flags["enable_access_log"],
+        record=_record(flags),
         monitoring=read_monitoring(Path(monitoring)) if monitoring else MonitoringConfig(),
         loading=_loading(flags),
+    )
+
+
+def _record(flags: Parsed) -> RecordSettings | None:
+    given = {
+        name: flags[name] for name in ("record_rate", "record_max_bytes", "record_models") if flags[name] is not None
+    }
+    if not flags["record"]:
+        if given:
+            raise InvalidArgument(f"--{next(iter(given))} needs --record=FILE, the file to record to")
+        return None
+    return RecordSettings(
+        file=Path(flags["record"]).absolute(),
+        rate=given.get("record_rate", DEFAULT_RATE),
+        max_bytes=given.get("record_max_bytes", MAX_BYTES),
+        models=frozenset(filter(None, given.get("record_models", "").split(","))),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from tfbundle_serving.apis.errors import STATUS_NAMES
 from tfbundle_serving.apis.model_status import State
@@ -29,6 +29,21 @@ def have_versions_settled(manager: Manager, model: str, versions: Iterable[int])
     """Tell whether each of these versions answers or will not come."""
     states = {status.version: status.state for status in manager.status(model)}
     return all(states.get(version, State.END) in (State.AVAILABLE, State.END) for version in versions)
+
+
+def has_met_its_labels(manager: Manager, model: ModelConfig, *, must: Container[int]) -> bool:
+    """Tell whether each version that a label means answers, or cannot be waited for any longer.
+
+    Args:
+        manager: Loads them.
+        model: The model with its labels.
+        must: Versions without which the labels are refused: all their tries are waited for. Any other may fail once.
+    """
+    failed = {failure.version for failure in manager.failures(model.name)}
+    return all(
+        (version in failed and version not in must) or have_versions_settled(manager, model.name, [version])
+        for version in model.labels.values()
+    )
 
 
 def failed_models(manager: Manager, models: Iterable[ModelConfig]) -> Failed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tfbundle_serving.apis.signatures import Shape, Signature, TensorSpec
+from .signatures import Shape, Signature, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

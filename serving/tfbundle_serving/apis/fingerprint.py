@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbundle_serving.apis.errors import DecodeError
-from tfbundle_serving.apis.wire import fields, view
+from .errors import DecodeError
+from .wire import fields, view
 
 FINGERPRINT = "fingerprint.pb"
 _GRAPH, _SIGNATURES, _OBJECTS, _CHECKPOINT = 2, 3, 4, 5
