@@ -1,4 +1,4 @@
-"""The room's sub-commands: `tfbundle export`, and those that read what is there."""
+"""The room's sub-commands: `tfbundle export`, those that read what is there, and those that send and fetch it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from .cli_export import export
 from .reading.cli import commands as reading_commands
+from .transfer.cli import pull_command, push_command
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,6 +23,6 @@ def main(argv: Sequence[str]) -> int:
     return int(_commands.main(args=list(argv), prog_name="tfbundle", standalone_mode=False) or 0)
 
 
-@click.group(commands=[export, *reading_commands.commands.values()])
+@click.group(commands=[export, *reading_commands.commands.values(), push_command, pull_command])
 def _commands() -> None:
-    """Turn models into version folders, and read what is there."""
+    """Turn models into version folders, read what is there, and bring it elsewhere."""
