@@ -64,12 +64,19 @@ COMMANDS: dict[str, Command] = {
     "verify": Command(_exporter, "export", "prove that a version is what was exported"),
     "doctor": Command(_exporter, "export", "find what a server would stumble over in a models folder"),
     "restore": Command(_exporter, "export", "get the source back that a version keeps"),
+    "push": Command(_exporter, "remote", "send a version to a directory, s3:// or gs://, verified"),
+    "pull": Command(_exporter, "remote", "fetch a version into a base path, verified"),
     "serve": Command(_serving, "serve", "serve version folders with TensorFlow Serving's flags and wire contract"),
+    "render": Command(_serving, "render", "write the files that serve a models.config: Kubernetes, KServe, Compose"),
     "versions": Command(_client, "", "list a model's versions, tags and states"),
     "predict": Command(_client, "", "call a model"),
     "status": Command(_client, "", "show the state of a model's versions"),
     "metadata": Command(_client, "", "show a model's signatures"),
     "parity": Command(_client, "", "compare served answers with the trained model's"),
+    "promote": Command(_client, "", "let a version label mean another version, proven and undone if it fails"),
+    "canary": Command(_client, "", "load a version beside the stable one, compare them, say promote or don't"),
+    "rollback": Command(_client, "", "let a version label mean the version before"),
+    "prune": Command(_client, "", "move old versions that nobody needs to the trash"),
     "bench": Command(_client, "", "measure how a server answers under load"),
     "demo": Command(_demo, "all", "run the whole path on real data"),
 }
@@ -145,7 +152,7 @@ def _unplanned(error: Exception) -> int:
     import click
 
     if isinstance(error, click.UsageError):
-        command = f"tfbundle {error.ctx.info_name}" if error.ctx and error.ctx.info_name else "tfbundle COMMAND"
+        command = error.ctx.command_path if error.ctx and error.ctx.info_name else "tfbundle COMMAND"
         _complain(f"{error.format_message()} (see `{command} --help`)")
         return 2
     if isinstance(error, click.ClickException):

@@ -49,6 +49,9 @@ from .transports.connection import Tls
 if TYPE_CHECKING:
     from .parity.check import check_parity
     from .parity.result import ParityReport
+    from .rollout.canary import check_canary
+    from .rollout.canary_evidence import Bounds
+    from .rollout.canary_result import CanaryReport
 
 __all__ = [
     "Aborted",
@@ -56,7 +59,9 @@ __all__ = [
     "ApiError",
     "AsyncClient",
     "BatchPrediction",
+    "Bounds",
     "BundleError",
+    "CanaryReport",
     "Cancelled",
     "Classifications",
     "Client",
@@ -89,11 +94,18 @@ __all__ = [
     "Unimplemented",
     "Unknown",
     "VersionStatus",
+    "check_canary",
     "check_parity",
 ]
 
 #: Names that are imported when they are first wanted: an application that predicts compares nothing.
-_LATER = {"ParityReport": "parity.result", "check_parity": "parity.check"}
+_LATER = {
+    "Bounds": "rollout.canary_evidence",
+    "CanaryReport": "rollout.canary_result",
+    "ParityReport": "parity.result",
+    "check_canary": "rollout.canary",
+    "check_parity": "parity.check",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`tfbundle predict | status | metadata | parity | bench | versions`."""
+"""`tfbundle predict | status | metadata | parity | bench | versions | promote | rollback | canary`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .calls.flows import find_signature
 from .calls.input_fitting import Casting
 from .client import Client
 from .commands.bench import bench
+from .commands.canary import canary
 from .commands.inputs import Document, check_is_there, read_given
 from .commands.options import (
     Access,
@@ -38,6 +39,9 @@ from .commands.output import (
     save_outputs,
 )
 from .commands.parity import parity
+from .commands.promote import promote
+from .commands.prune import prune
+from .commands.rollback import rollback
 from .commands.version_option import base_path_option, read_version, version_option
 from .commands.versions import versions
 from .scoring.score import (
@@ -71,7 +75,11 @@ def commands() -> None:
 
 
 commands.add_command(bench)
+commands.add_command(canary)
 commands.add_command(parity)
+commands.add_command(promote)
+commands.add_command(prune)
+commands.add_command(rollback)
 commands.add_command(versions)
 
 

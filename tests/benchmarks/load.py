@@ -63,19 +63,20 @@ def over_grpc(target: str, request: bytes, *, in_flight: int, seconds: float, me
 
 def over_rest(port: int, path: str, body: bytes, *, in_flight: int, seconds: float) -> Measured:
     """Send a request again and again, each over a connection of its own that stays open."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
 
     async def run() -> Measured:
         async with AsyncExitStack() as stack:
-            asks = [await _connect(stack, port, request) for _ in range(in_flight)]
+            asks = [await connect(stack, port, path, body) for _ in range(in_flight)]
             await asks[0]()
             return await _drive(asks, seconds)
 
     return asyncio.run(run())
 
 
-async def _connect(stack: AsyncExitStack, port: int, request: bytes) -> Ask:
+async def connect(stack: AsyncExitStack, port: int, path: str, body: bytes) -> Ask:
+    """Open a connection that sends one request each time it is asked to, and stays open until the stack is closed."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 26)
     stack.callback(writer.close)
 

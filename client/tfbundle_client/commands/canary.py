@@ -1,0 +1,234 @@
+"""`tfbundle canary`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tfbundle_serving.apis.errors import BundleError, ParityError, RolloutError
+
+from ..rollout.canary import check_canary
+from ..rollout.canary_evidence import Bounds
+from ..rollout.canary_latency import PAIRS
+from ..rollout.canary_result import CanaryReport
+from ..rollout.change import Prepared, Settings, changed_label, live_versions, prepare_change
+from ..rollout.config_file import ConfigFile
+from ..rollout.fleet import Fleet
+from ..rollout.preview import steps, to_json, unified_diff
+from .canary_output import print_canary
+from .options import Access, model_argument
+from .output import print_json
+from .parity import CouldNotCompare
+from .rollout_options import find_number, opened, rollout_options, say
+
+
+@click.command()
+@model_argument
+@click.argument("version")
+@click.option("--label", default="stable", show_default=True, help="The label of the version that it is compared with.")
+@click.option("--canary-label", default="canary", show_default=True, help="The label that it gets.")
+@click.option(
+    "--inputs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="Ask both versions these: recorded requests, .npz, .npy; repeatable.  [default: both golden.npz]",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="True classes (.npy), one for each row of the inputs: compare accuracies.",
+)
+@click.option("--label-output", help="The output that predicts the labels.")
+@click.option("--signature", default="", help="Ask this signature alone.  [default: all that there are inputs of]")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    help="Share of rows with the same answer.  [default: 0.9 where answers are probabilities, else 0.95]",
+)
+@click.option(
+    "--max-latency-ratio",
+    type=click.FloatRange(0, min_open=True),
+    default=Bounds().max_latency_ratio,
+    show_default=True,
+    help="How many times the stable version's p50 and p99 may be.",
+)
+@click.option(
+    "--latency-pairs",
+    type=click.IntRange(0),
+    default=PAIRS,
+    show_default=True,
+    help="Requests that are timed with both versions.",
+)
+@click.option("--keep", is_flag=True, help="Let the canary stay loaded under its label even if the verdict is don't.")
+@rollout_options
+def canary(
+    model: str,
+    version: str,
+    label: str,
+    canary_label: str,
+    inputs: tuple[Path, ...],
+    labels: Path | None,
+    label_output: str | None,
+    signature: str,
+    min_agreement: float | None,
+    max_latency_ratio: float,
+    latency_pairs: int,
+    keep: bool,
+    servers: tuple[str, ...],
+    config: Path | None,
+    base_path: Path | None,
+    timeout: float,
+    dry_run: bool,
+    access: Access,
+    as_json: bool,
+) -> int:
+    """Load VERSION of MODEL beside the stable one, compare their answers and latencies, and say promote or don't.
+
+    After a don't, file and servers are put back; after a promote, the version stays loaded under the label canary.
+
+    Exit code 0: promote. 1: don't. 2: could not compare.
+    """
+    if label == canary_label:
+        raise click.UsageError(f"--label and --canary-label are both {label}; the canary needs a label of its own")
+    try:
+        truth = None if labels is None else _read_truth(labels)
+        with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+            number = find_number(version, file, model, base_path)
+            stable = _find_stable(fleet, model, label, number)
+            prepared = prepare_change(
+                file,
+                fleet,
+                model,
+                number,
+                canary_label,
+                settings=Settings(command="canary", timeout_s=timeout, base_path=base_path, keep_loaded=(stable,)),
+            )
+            _remark(prepared, model, stable)
+            if dry_run:
+                _print_preview(file, fleet, prepared, inputs, as_json=as_json)
+                return 0
+
+            def check() -> CanaryReport:
+                say(f"asking version {number} and version {stable} the same")
+                return check_canary(
+                    [server.client for server in fleet.servers],
+                    model,
+                    number,
+                    canary_label=canary_label,
+                    stable_version=stable,
+                    inputs=inputs or None,
+                    base_path=prepared.seen.path or None,
+                    signature=signature,
+                    labels=truth,
+                    label_output=label_output,
+                    bounds=Bounds(min_agreement=min_agreement, max_latency_ratio=max_latency_ratio),
+                    latency_pairs=latency_pairs,
+                )
+
+            report, left, trouble = _carry_out(file, fleet, prepared, check, keep=keep)
+    except (BundleError, OSError) as error:
+        raise CouldNotCompare(str(error)) from error
+    options = [option for url in servers for option in ("--server", url)]
+    options += [] if config is None else ["--config", str(config)]
+    options += [] if base_path is None else ["--base-path", str(base_path)]
+    following = shlex.join(["tfbundle", "promote", model, version, "--label", label, *options])
+    if as_json:
+        print_json({**report.to_json(), "left": left, "next": following if report.is_promote else None})
+    else:
+        print_canary(report)
+        print(left)
+        if report.is_promote:
+            print(f"next: {following}")
+    for line in trouble:
+        say(f"warning: {line}")
+    return 0 if report.is_promote else 1
+
+
+def _read_truth(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ParityError(f"{path} is not a .npy file of class numbers: {error}") from error
+
+
+def _find_stable(fleet: Fleet, model: str, label: str, canary: int) -> int:
+    """Find the version to compare with, which must be the same everywhere."""
+    found = fleet.labelled(model, label)
+    versions = set(found.values())
+    if versions == {None}:
+        raise RolloutError(
+            f"no version of {model} has the label {label} at {fleet}, so there is nothing to compare with, and "
+            f"requests without a label would all go to the canary: `tfbundle promote {model} N --label {label}` "
+            "gives it one; nothing was changed"
+        )
+    if len(versions) != 1:
+        said = ", ".join(f"{url}: {version or 'none'}" for url, version in sorted(found.items()))
+        raise RolloutError(
+            f"the servers do not agree on which version of {model} has the label {label} ({said}): "
+            f"`tfbundle promote {model} N --label {label}` for all of them; nothing was changed"
+        )
+    (stable,) = versions
+    if stable is None or stable == canary:
+        raise RolloutError(
+            f"version {canary} of {model} has the label {label} already; a canary is another version; "
+            "nothing was changed"
+        )
+    return stable
+
+
+def _remark(prepared: Prepared, model: str, stable: int) -> None:
+    """Say what somebody should know before; what a change would do, its own remarks say."""
+    if not prepared.is_done:
+        for remark in prepared.remarks:
+            say(f"note: {remark}")
+    number = prepared.plan.version
+    live = set[int]().union(*map(live_versions, prepared.states.values()))
+    if prepared.is_done and number == max(live):
+        say(
+            f"warning: version {number} is the highest of {model}: requests that name neither version nor label go to "
+            f"the canary; those that name the label get version {stable}"
+        )
+
+
+def _print_preview(
+    file: ConfigFile, fleet: Fleet, prepared: Prepared, inputs: Sequence[Path], *, as_json: bool
+) -> None:
+    if as_json:
+        print_json(to_json(prepared, fleet, str(file.path), is_proven=False))
+        return
+    diff = unified_diff(prepared, str(file.path))
+    if diff:
+        print(diff)
+    found = steps(prepared, fleet, is_proven=False)
+    found.append(f"ask both versions {', '.join(map(str, inputs)) or 'the inputs of both golden.npz'} at {fleet}")
+    found.append("promote: it stays loaded; don't: file and servers are put back")
+    for number, step in enumerate(found, 1):
+        print(f"{number}  {step}")
+    say("nothing was changed")
+
+
+def _carry_out(
+    file: ConfigFile, fleet: Fleet, prepared: Prepared, check: Callable[[], CanaryReport], *, keep: bool
+) -> tuple[CanaryReport, str, tuple[str, ...]]:
+    """Load, compare, and put back what is not to stay.
+
+    Returns:
+        The report, what is left behind in words, and what went wrong after the verdict.
+    """
+    plan = prepared.plan
+    stays = f"version {plan.version} stays loaded under the label {plan.label}"
+    if prepared.is_done:
+        return check(), f"{stays}, as it was before", ()
+    with changed_label(file, fleet, prepared, say=say) as change:
+        report: CanaryReport = check()
+        if not report.is_promote and not keep:
+            say("putting everything back")
+            change.undo()
+    if change.is_undone:
+        return report, change.say_undone(), ()
+    return report, stays, change.warnings

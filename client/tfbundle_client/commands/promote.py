@@ -1,0 +1,111 @@
+"""`tfbundle promote`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..rollout.change import Settings
+from ..rollout.config_file import ConfigFile
+from ..rollout.fleet import Fleet
+from ..rollout.preview import steps, to_json, unified_diff
+from ..rollout.promotion import Outcome, Promotion, Ready, carry_out, prepare
+from .options import Access, model_argument
+from .output import print_json
+from .rollout_options import find_number, opened, rollout_options, say
+
+label_option = click.option("--label", default="stable", show_default=True, help="The version label.")
+unload_option = click.option(
+    "--unload-previous", is_flag=True, help="Unload the version that the label leaves; else it stays for a rollback."
+)
+skip_parity_option = click.option("--skip-parity", is_flag=True, help="Do not compare with the version's golden.npz.")
+across_devices_option = click.option(
+    "--across-devices", is_flag=True, help="The servers run on GPUs, the golden.npz is of a CPU: allow for TF32."
+)
+
+
+@click.command()
+@model_argument
+@click.argument("version")
+@label_option
+@unload_option
+@skip_parity_option
+@across_devices_option
+@rollout_options
+def promote(
+    model: str,
+    version: str,
+    label: str,
+    unload_previous: bool,
+    skip_parity: bool,
+    across_devices: bool,
+    servers: tuple[str, ...],
+    config: Path | None,
+    base_path: Path | None,
+    timeout: float,
+    dry_run: bool,
+    access: Access,
+    as_json: bool,
+) -> None:
+    """Let a label of MODEL mean VERSION, a number or a tag, in the models.config and at every server.
+
+    The version is loaded beside what is served and compared with its golden.npz; then the label moves. If anything
+    fails, file and servers are put back.
+    """
+    with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+        promotion = Promotion(
+            model=model,
+            version=find_number(version, file, model, base_path),
+            label=label,
+            settings=Settings(
+                command="promote", timeout_s=timeout, base_path=base_path, unload_previous=unload_previous
+            ),
+            is_proven=not skip_parity,
+            across_devices=across_devices,
+        )
+        run(file, fleet, promotion, dry_run=dry_run, as_json=as_json)
+
+
+def run(file: ConfigFile, fleet: Fleet, promotion: Promotion, *, dry_run: bool, as_json: bool) -> None:
+    """Move a label, or say what that would be; the same for promote and rollback."""
+    ready = prepare(file, fleet, promotion)
+    if not ready.prepared.is_done:
+        for remark in ready.prepared.remarks:
+            say(f"note: {remark}")
+        if not promotion.is_proven:
+            say(f"warning: version {promotion.version} is not compared with its golden.npz")
+    if dry_run:
+        _print_preview(file, fleet, ready, as_json=as_json)
+        return
+    outcome = carry_out(file, fleet, promotion, ready, say)
+    for warning in outcome.warnings:
+        say(f"warning: {warning}")
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        print(_say_outcome(outcome))
+
+
+def _print_preview(file: ConfigFile, fleet: Fleet, ready: Ready, *, as_json: bool) -> None:
+    is_proven = ready.golden is not None
+    if as_json:
+        print_json(to_json(ready.prepared, fleet, str(file.path), is_proven=is_proven))
+        return
+    diff = unified_diff(ready.prepared, str(file.path))
+    if diff:
+        print(diff)
+    for number, step in enumerate(steps(ready.prepared, fleet, is_proven=is_proven), 1):
+        print(f"{number}  {step}")
+    say("nothing was changed")
+
+
+def _say_outcome(outcome: Outcome) -> str:
+    plan = outcome.prepared.plan
+    servers = len(outcome.prepared.states)
+    where = "1 server" if servers == 1 else f"{servers} servers"
+    what = f"label {plan.label} of {plan.model} means version {plan.version} at {where}"
+    if outcome.was_done:
+        return f"already: {what}"
+    before = "new" if plan.before in (None, plan.version) else f"before: {plan.before}"
+    return f"{what} ({before}; {outcome.moved_s:.1f} s)"

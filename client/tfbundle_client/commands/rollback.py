@@ -1,0 +1,76 @@
+"""`tfbundle rollback`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tfbundle_serving.apis.models_config_edit import find_model, read_models
+
+from ..rollout.base_paths import look
+from ..rollout.change import Settings
+from ..rollout.history import read_history
+from ..rollout.promotion import Promotion
+from ..rollout.rollback import ROLLBACK, check_there, choose_target
+from .options import Access, model_argument
+from .promote import across_devices_option, label_option, run, skip_parity_option
+from .rollout_options import find_number, opened, rollout_options, say
+
+
+@click.command()
+@model_argument
+@label_option
+@click.option("--to", metavar="NUMBER|TAG", help="Go to this version.  [default: the one before the last promotion]")
+@click.option(
+    "--keep-previous",
+    is_flag=True,
+    help="Keep the version loaded that the label leaves; callers without a label reach it, if it is the highest.",
+)
+@skip_parity_option
+@across_devices_option
+@rollout_options
+def rollback(
+    model: str,
+    label: str,
+    to: str | None,
+    keep_previous: bool,
+    skip_parity: bool,
+    across_devices: bool,
+    servers: tuple[str, ...],
+    config: Path | None,
+    base_path: Path | None,
+    timeout: float,
+    dry_run: bool,
+    access: Access,
+    as_json: bool,
+) -> None:
+    """Let a label of MODEL mean the version that it meant before the last promotion.
+
+    The history file beside the models.config tells which that is. Called twice it goes back once; further back goes
+    --to. The version that the label leaves is unloaded, so that callers without a label leave it, too.
+    """
+    with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+        records = read_history(file.path)
+        models = read_models(file.text)
+        entry = find_model(models, model)
+        seen = look(models, model, base_path)[model]
+        there = None if seen.versions is None else sorted(seen.versions)
+        if to is None:
+            target = choose_target(records, model, label, entry.labels.get(label), there or [])
+        else:
+            target = find_number(to, file, model, base_path)
+        check_there(target, model, there, records)
+        promotion = Promotion(
+            model=model,
+            version=target,
+            label=label,
+            settings=Settings(
+                command=ROLLBACK, timeout_s=timeout, base_path=base_path, unload_previous=not keep_previous
+            ),
+            is_proven=not skip_parity,
+            across_devices=across_devices,
+        )
+        if to is None and target == entry.labels.get(label):
+            say(f"label {label} of {model} is back at version {target} already; further back goes --to VERSION")
+        run(file, fleet, promotion, dry_run=dry_run, as_json=as_json)

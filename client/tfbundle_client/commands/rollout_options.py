@@ -1,0 +1,113 @@
+"""What the commands share that move labels: their options, and how they end when they are told to."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from tfbundle_serving.apis.errors import NotFound
+from tfbundle_serving.apis.models_config_edit import find_model, read_models
+from tfbundle_serving.apis.version_folder import parse_version
+
+from ..rollout.base_paths import local_base_path
+from ..rollout.config_file import ConfigFile, find_config, open_config
+from ..rollout.fleet import Fleet, open_fleet
+from .options import Access, Function, access_of, access_options, json_option, timeout_option
+from .version_option import read_version
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--server",
+        "servers",
+        metavar="URL",
+        multiple=True,
+        required=True,
+        help="Every server that reads the models.config, grpc://host:port; repeatable.",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The models.config.  [default: models.config or serving/models.config]",
+    ),
+    click.option(
+        "--base-path",
+        type=click.Path(path_type=Path),
+        help="Where the model's versions are on this machine, if not where the models.config says.",
+    ),
+    timeout_option("Seconds for a reload, and for the version to load.", default=120.0),
+    click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing."),
+    access_options,
+    json_option,
+)
+
+
+def rollout_options(command: Function) -> Function:
+    """Add the options of a command that moves labels."""
+    found: Any = command
+    for option in reversed(_OPTIONS):
+        found = option(found)
+    typed: Function = found
+    return typed
+
+
+@contextmanager
+def opened(
+    config: Path | None, servers: Sequence[str], access: Access, *, timeout_s: float
+) -> Iterator[tuple[ConfigFile, Fleet]]:
+    """Lock the models.config and make a client for each server; SIGTERM then ends the command as Ctrl-C does.
+
+    Raises:
+        RolloutError: The file is not there, or another command does not let it go.
+        InvalidArgument: An address is none, or over REST.
+    """
+    found = find_config(config)
+    give: Callable[[str], Mapping[str, Any]] = partial(access_of, access=access, others=servers)
+    with (
+        ended_by_sigterm(),
+        open_fleet(servers, access_of=give) as fleet,
+        open_config(found, timeout_s=timeout_s, say=say) as file,
+    ):
+        yield file, fleet
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that what was begun is put back."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def find_number(version: str, config: ConfigFile, model: str, base_path: Path | None) -> int:
+    """Find the number of a version given as a number or a tag.
+
+    Raises:
+        NotFound: No version bears the tag, or the model is none of the models.config.
+        UsageError: A tag was given, and the versions are not on this machine.
+    """
+    number = parse_version(version)
+    if number is None:
+        there = local_base_path(find_model(read_models(config.text), model), base_path)
+        number = read_version(version, there, "VERSION")
+    if number is None:
+        raise NotFound(f"{model} has no version {version}", model=model, attempts=0)
+    return number
+
+
+def say(line: str) -> None:
+    """Say a step to the person."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,152 @@
+"""The history beside a models.config: one line of JSON for each time that a label moved.
+
+    {"when": "2026-11-21T13:46:58Z", "model": "digits", "label": "stable", "from": 1, "to": 2, "kept": [1],
+     "command": "promote", "who": "ada", "host": "trainer-1"}
+
+A line is written once the label has moved at every server. One that was cut short by a crash is passed over.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tfbundle_serving.apis.durable import sync
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One move of a label.
+
+    Attributes:
+        model: Model name.
+        label: The label.
+        before: The version that it left; None where it was new.
+        version: The version that it went to.
+        kept: Versions that stayed loaded only to go back to them.
+        command: promote, rollback or canary.
+        when: UTC, RFC 3339.
+        who: User name.
+        host: Machine.
+    """
+
+    model: str
+    label: str
+    before: int | None
+    version: int
+    kept: tuple[int, ...] = ()
+    command: str
+    when: str = ""
+    who: str = ""
+    host: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the line as JSON values."""
+        return {
+            "when": self.when,
+            "model": self.model,
+            "label": self.label,
+            "from": self.before,
+            "to": self.version,
+            "kept": list(self.kept),
+            "command": self.command,
+            "who": self.who,
+            "host": self.host,
+        }
+
+
+def history_path(config: Path) -> Path:
+    """Name the history of a models.config, whether it exists or not."""
+    return config.with_name(f"{config.name}.history")
+
+
+def read_history(config: Path) -> tuple[Record, ...]:
+    """Read the history of a models.config, oldest first; lines that are none are passed over.
+
+    Raises:
+        OSError: It is there and cannot be read.
+    """
+    try:
+        lines = history_path(config).read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(record for line in lines if (record := _parse(line)) is not None)
+
+
+def append_record(config: Path, record: Record) -> Record:
+    """Write a line at the end of the history, and say who, where and when.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    full = Record(
+        model=record.model,
+        label=record.label,
+        before=record.before,
+        version=record.version,
+        kept=record.kept,
+        command=record.command,
+        when=now,
+        who=_user(),
+        host=socket.gethostname(),
+    )
+    path = history_path(config)
+    is_new = not path.exists()
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":  # a line that a crash cut short must not swallow this one
+                file.write(b"\n")
+        file.write(json.dumps(full.to_json(), ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync(path.parent)
+    return full
+
+
+def last_move(records: Iterable[Record], model: str, label: str) -> Record | None:
+    """Find the last move of a label of a model."""
+    return next((each for each in reversed(tuple(records)) if (each.model, each.label) == (model, label)), None)
+
+
+def kept_versions(records: Iterable[Record], model: str, label: str) -> tuple[int, ...]:
+    """List the versions that are loaded only because this label left them, and that no other may go back to."""
+    last = {record.label: record.kept for record in records if record.model == model}
+    kept = last.pop(label, ())
+    return tuple(sorted(set(kept).difference(*last.values())))
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        found = json.loads(line)
+        before = found["from"]
+        return Record(
+            model=str(found["model"]),
+            label=str(found["label"]),
+            before=None if before is None else int(before),
+            version=int(found["to"]),
+            kept=tuple(int(version) for version in found.get("kept", ())),
+            command=str(found.get("command", "")),
+            when=str(found.get("when", "")),
+            who=str(found.get("who", "")),
+            host=str(found.get("host", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user number without a name
+        return str(os.getuid())

@@ -1,0 +1,164 @@
+"""What a models.config has to say for a label to move; functions that only compute.
+
+A label moves in two steps, because TensorFlow Serving assigns labels before it loads anything, and refuses the whole
+list if an existing label would leave for a version that is not AVAILABLE. In the first the new version is loaded beside
+those that are served; in the second the label moves. What nobody needs any more leaves afterwards.
+
+Source: tensorflow_serving/model_servers/server_core.cc (UpdateModelVersionLabelMap, ReloadConfig).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model, read_models, set_label, set_policy
+from tfbundle_serving.apis.version_policy import All, Latest, Specific
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The texts of a models.config on the way to a moved label.
+
+    Attributes:
+        model: Model name.
+        label: The label.
+        version: Where it is to point.
+        before: Where the file lets it point so far; None where it has no such label.
+        old: The file as it is.
+        loading: For the servers: the version beside what is served, labels unmoved.
+        moved: For the servers: the label moved, everything still loaded.
+        new: For the file, and for the servers at last.
+        loaded: Versions that `new` loads; None where it leaves that to the folder (policy all).
+        kept: Those of them that are neither labelled nor configured, kept so that going back takes no load.
+        leaving: Versions that are loaded until the label has moved.
+        notes: What somebody should know before.
+    """
+
+    model: str
+    label: str
+    version: int
+    before: int | None
+    old: str
+    loading: str
+    moved: str
+    new: str
+    loaded: tuple[int, ...] | None
+    kept: tuple[int, ...]
+    leaving: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def plan_change(
+    text: str,
+    model: str,
+    version: int,
+    label: str,
+    *,
+    live: Collection[int] = (),
+    label_now: int | None = None,
+    kept_before: Collection[int] = (),
+    keep_loaded: Collection[int] = (),
+    unload_previous: bool = False,
+) -> Plan:
+    """Work out how a label gets to a version.
+
+    Args:
+        text: The models.config.
+        model: Model name.
+        version: The version.
+        label: The label.
+        live: Versions that some server has loaded or loads; what `latest` amounts to.
+        label_now: Where the label points at the servers, should the file be ahead of them.
+        kept_before: Versions that an earlier change kept loaded only to go back to them.
+        keep_loaded: Further versions that must stay loaded.
+        unload_previous: Let the version go that the label leaves.
+
+    Raises:
+        NotFound: The text has no such model.
+        InvalidArgument: The text is no models.config.
+    """
+    entry = find_model(read_models(text), model)
+    before = entry.labels.get(label)
+    beside: tuple[int, ...] | None = None
+    kept: tuple[int, ...] = ()
+    leaving: tuple[int, ...] = ()
+    loading = text
+    if not isinstance(entry.policy, All):
+        beside, kept, leaving = _versions(
+            entry,
+            version,
+            label,
+            live=live,
+            kept_before=kept_before,
+            keep_loaded=keep_loaded,
+            unload_previous=unload_previous,
+        )
+        loading = set_policy(text, model, Specific(versions=beside))
+    moved = set_label(loading, model, label, version)
+    loaded = None if beside is None else tuple(each for each in beside if each not in leaving)
+    new = moved if loaded is None or loaded == beside else set_policy(moved, model, Specific(versions=loaded))
+    if before == version and label_now not in (None, version):
+        loading = set_label(loading, model, label, label_now or 0)
+    return Plan(
+        model=model,
+        label=label,
+        version=version,
+        before=before,
+        old=text,
+        loading=loading,
+        moved=moved,
+        new=new,
+        loaded=loaded,
+        kept=kept,
+        leaving=leaving,
+        notes=tuple(_notes(entry, version, live, loaded)),
+    )
+
+
+def _versions(
+    entry: ConfiguredModel,
+    version: int,
+    label: str,
+    *,
+    live: Collection[int],
+    kept_before: Collection[int],
+    keep_loaded: Collection[int],
+    unload_previous: bool,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Give what is loaded beside each other, what of it is kept to go back to, and what of it leaves."""
+    is_latest = isinstance(entry.policy, Latest)
+    configured = tuple(sorted(live)) if isinstance(entry.policy, Latest) else _specific(entry)
+    before = entry.labels.get(label)
+    labels = {**entry.labels, label: version}
+    beside = tuple(sorted({*configured, *entry.labels.values(), *keep_loaded, version}))
+    needed = {*labels.values(), *keep_loaded}
+    if before == version:  # nothing moves, so nothing leaves, and what was kept stays so
+        return beside, tuple(each for each in beside if each in kept_before and each not in needed), ()
+    # The version that the label leaves. Where latest chose, callers without a label were served by what it chose.
+    previous = {before} if before is not None else set()
+    if is_latest:
+        previous |= set(configured)
+    going = set(kept_before) | previous if unload_previous else set(kept_before) - previous
+    leaving = tuple(each for each in beside if each in going and each not in needed)
+    kept = tuple(each for each in beside if each in previous and each not in needed and each not in leaving)
+    return beside, kept, leaving
+
+
+def _specific(entry: ConfiguredModel) -> tuple[int, ...]:
+    return entry.policy.versions if isinstance(entry.policy, Specific) else ()
+
+
+def _notes(entry: ConfiguredModel, version: int, live: Collection[int], loaded: tuple[int, ...] | None) -> list[str]:
+    notes = []
+    if isinstance(entry.policy, Latest):
+        notes.append(
+            f"the policy of {entry.name} changes from latest to specific: from now on a new version folder is served "
+            "when it is promoted, not when it appears"
+        )
+    highest = max(loaded if loaded is not None else {*live, version})
+    if live and highest == version > max(live):
+        notes.append(f"callers without a label reach version {version} as soon as it is loaded, as the highest")
+    elif highest > version:
+        notes.append(f"callers without a label reach version {highest}, the highest that is loaded, not {version}")
+    return notes

@@ -1,0 +1,97 @@
+"""What TensorFlow Serving would refuse, or wait for without end, seen before a list of models reaches it.
+
+A reload replaces the whole list. It is refused as a whole for one wrong model, and hangs without end, with every later
+reload behind it, for one new model whose base path is missing or has no versions. All rules are functions that only
+compute.
+
+Source: tensorflow_serving/model_servers/server_core.cc (ReloadConfig), model_service_impl.cc;
+tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc; tensorflow/serving issues 1519, 1565, 2189.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tfbundle_serving.apis.models_config_edit import ConfiguredModel
+
+_URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is seen of a model's base path from this machine.
+
+    Attributes:
+        path: Where it is here; "" where it is not on this machine.
+        versions: The versions in it; None where it is missing.
+        half: Those of them without a saved_model.pb.
+    """
+
+    path: str = ""
+    versions: frozenset[int] | None = None
+    half: frozenset[int] = frozenset()
+
+
+def check_list(models: Sequence[ConfiguredModel]) -> Iterator[str]:
+    """Name what a server would refuse about the list itself."""
+    for name, times in Counter(model.name for model in models).items():
+        if times > 1:
+            yield f"model {name} is listed {times} times, and may be once"
+    for model in models:
+        if not (model.base_path.startswith("/") or _URI.match(model.base_path)):
+            yield f"model {model.name} has the base_path {model.base_path!r}, expected an absolute path or a URI"
+        if not model.platform and "model_type" not in model.others:
+            yield f'model {model.name} has no model_platform, expected model_platform: "tensorflow"'
+        elif model.platform and "model_type" in model.others:
+            yield f"model {model.name} has both a model_platform and a model_type; expected model_platform alone"
+        elif model.platform not in ("", "tensorflow"):
+            yield f'model {model.name} has the model_platform {model.platform!r}, expected "tensorflow"'
+        if "logging_config" in model.others:
+            yield f"model {model.name} has a logging_config, which no server without a log collector takes: remove it"
+
+
+def check_base_paths(
+    models: Sequence[ConfiguredModel], seen: Mapping[str, Seen], unknown_at: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Name models for which a reload would hang, or which would keep all others from changing.
+
+    Args:
+        models: The models.
+        seen: Model name to what is seen of its base path.
+        unknown_at: Model name to the servers that do not know it yet.
+    """
+    for model in models:
+        there = seen[model.name]
+        if not there.path:
+            continue
+        news = ", ".join(unknown_at.get(model.name, ()))
+        if there.versions is None:
+            what = f"the reload of {news} would never end" if news else "no model of the server would change any more"
+            yield f"the base path of model {model.name}, {there.path}, is missing: {what}"
+        elif not there.versions and news:
+            yield f"model {model.name} is new to {news} and has no versions in {there.path}: the reload would never end"
+
+
+def check_version(model: ConfiguredModel, version: int, seen: Seen) -> Iterator[str]:
+    """Name what is wrong with the folder of the version that is to be loaded."""
+    if version < 0:
+        yield f"version {version} of model {model.name}: expected a number from 0"
+    if not seen.path or seen.versions is None:
+        return
+    if version not in seen.versions:
+        there = ", ".join(map(str, sorted(seen.versions))) or "none"
+        yield f"model {model.name} has no version {version} in {seen.path}; it has {there}"
+    elif version in seen.half:
+        yield f"version {version} of model {model.name} has no saved_model.pb in {seen.path}: it is half a version"
+
+
+def remarks(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen]) -> Iterator[str]:
+    """Name what is worth a line and stops nothing."""
+    for model in models:
+        there = seen[model.name]
+        gone = {} if there.versions is None else {k: v for k, v in model.labels.items() if v not in there.versions}
+        for label, version in gone.items():
+            yield f"label {label} of model {model.name} means version {version}, which is not in {there.path}"
