@@ -1,14 +1,15 @@
 """docker/compose.yaml for real: built, brought up, called.
 
 tensorflow/serving itself is not pulled: an image of the embedded server carries its name. What is tested of the default
-service is therefore its command line, mounts, health check and ports, not TensorFlow Serving.
+service is therefore its command line, mounts, health check and ports, not TensorFlow Serving. nginx and Prometheus are
+Debian's, in images that take the place of the official ones.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
+from tests.docker.free_ports import free_port
 from tests.models import save_half_plus
-from tfbundle_client import Client
+from tfbundle_client import Client, PermissionDenied, Tls, Unauthenticated
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = "tensorflow/serving:tfbundle-stand-in"
@@ -39,22 +42,27 @@ pytestmark = [
 ]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Compose:
-    """`docker compose` on our file, under a project name of its own, on free ports."""
+    """`docker compose` on our file, under a project name of its own, on free ports.
 
-    def __init__(self, profile: str, models: Path) -> None:
+    Args:
+        profiles: Separated by commas, as COMPOSE_PROFILES takes them.
+        models: The folder of models; that of models.config is made beside it.
+        settings: Further variables of .env.
+    """
+
+    def __init__(self, profiles: str, models: Path, **settings: str) -> None:
         self.models = models
-        self.grpc_port, self.rest_port = _free_port(), _free_port()
+        self.config = models.parent / f"{models.name}-config"
+        shutil.copytree(ROOT / "serving", self.config, ignore=shutil.ignore_patterns("tfbundle_serving"))
+        self.config.chmod(0o755)
+        self.grpc_port, self.rest_port = free_port(), free_port()
         self._command = ["docker", "compose", "--project-name", f"tfbundle-test-{uuid.uuid4().hex[:8]}"]
         self._environment = {
             **os.environ,
-            "COMPOSE_PROFILES": profile,
+            "COMPOSE_PROFILES": profiles,
+            "CONFIG_DIR": str(self.config),
+            **settings,
             "MODELS_DIR": str(models),
             "GRPC_PORT": str(self.grpc_port),
             "REST_PORT": str(self.rest_port),
@@ -106,6 +114,19 @@ def test_the_service_answers_over_both_transports(compose: Compose) -> None:
             np.testing.assert_allclose(result["y"], [2.5, 3.0, 4.5])
 
 
+def test_a_models_config_that_is_replaced_is_seen(compose: Compose) -> None:
+    """A new models.config that takes the old one's place by a rename, as `tfbundle promote` does it, is read inside."""
+    new = compose.config / "models.config.new"
+    new.write_text((compose.config / "models.config").read_text().replace("# version_labels", "version_labels"))
+    new.rename(compose.config / "models.config")
+    service = compose.run("ps", "--services").split()[0]
+    inside = compose.run("exec", "-T", service, "cat", "/config/models.config")
+    assert inside == (compose.config / "models.config").read_text()
+    with Client(f"grpc://127.0.0.1:{compose.grpc_port}") as client:
+        client.reload_config(inside)
+        np.testing.assert_allclose(client.predict("digits", np.array([1.0], np.float32), label="stable")["y"], [2.5])
+
+
 def test_a_dropped_in_version_takes_over(compose: Compose) -> None:
     """A new version folder in the mounted directory is served without a restart."""
     staging = save_half_plus(compose.models / "digits" / "staging", addend=10.0)
@@ -144,3 +165,125 @@ def test_the_image_alone_is_healthy(tmp_path: Path) -> None:
         assert health == "healthy"
     finally:
         subprocess.run(["docker", "stop", "--time", "20", name], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def stand_ins() -> dict[str, str]:
+    """Images of Debian's nginx and Prometheus, as settings of .env."""
+    for name in ("nginx", "prometheus"):
+        build = ["docker", "build", "-q", "--target", name, "-t", f"tfbundle-test/{name}"]
+        build += ["-f", "tests/docker/stand_ins.Dockerfile", "tests/docker"]
+        done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return {"NGINX_IMAGE": "tfbundle-test/nginx", "PROMETHEUS_IMAGE": "tfbundle-test/prometheus"}
+
+
+@pytest.mark.usefixtures("image")
+def test_everything_together(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """Server, nginx and Prometheus side by side: keys at the door, no other door, and metrics of both.
+
+    The server then comes back under another address, and nginx finds it.
+    """
+    tmp_path.chmod(0o755)
+    models = tmp_path / "models"
+    save_half_plus(models / "digits" / "1")
+    secrets = tmp_path / "secrets"
+    made = subprocess.run(
+        [ROOT / "docker" / "nginx" / "make-secrets.sh", secrets], check=True, capture_output=True, text=True
+    )
+    ports = {name: str(free_port()) for name in ("SECURE_GRPC_PORT", "SECURE_REST_PORT", "PROMETHEUS_PORT")}
+    project = Compose(
+        "embedded,secure,monitoring",
+        models,
+        COMPOSE_FILE="compose.yaml:compose.secure.yaml",
+        SECRETS_DIR=str(secrets),
+        PROXY_USER=made.stderr.rpartition("PROXY_USER=")[2].strip(),
+        SECURE_ADDRESS="127.0.0.1",
+        **ports,
+        **stand_ins,
+    )
+    keys = dict(line.split()[::-1] for line in (secrets / "keys.map").read_text().splitlines() if line[0] != "#")
+    tls = Tls(ca=secrets / "server.pem")
+    urls = (f"grpcs://127.0.0.1:{ports['SECURE_GRPC_PORT']}", f"https://127.0.0.1:{ports['SECURE_REST_PORT']}")
+    services = ("embedded", "secure", "prometheus")
+    rows = np.arange(1_300_000, dtype=np.float32)
+    try:
+        project.run("up", "--detach", "--wait", "--wait-timeout", "120", *services)
+        for url in urls:
+            with Client(url, tls=tls, bearer_token="wrong", retry=None) as client, pytest.raises(Unauthenticated):
+                client.status("digits")
+            with Client(url, tls=tls, bearer_token=keys["user:first;"]) as client:
+                np.testing.assert_allclose(client.predict("digits", rows)["y"], rows / 2 + 2)
+        text = (project.config / "models.config").read_text()
+        with Client(urls[0], tls=tls, bearer_token=keys["user:first;"]) as client, pytest.raises(PermissionDenied):
+            client.reload_config(text)
+        with Client(urls[0], tls=tls, bearer_token=keys["admin:first;"]) as client:
+            client.reload_config(text)
+        for service in services:
+            status = project.run("exec", "-T", service, "cat", "/proc/1/status")
+            facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            assert "0" not in facts["Uid"].split(), service
+            assert (int(facts["CapBnd"], 16), facts["NoNewPrivs"]) == (0, "1"), service
+        published = project.run("ps", "--format", "json", "embedded")
+        assert not [each for each in json.loads(published)["Publishers"] if each["PublishedPort"]]
+        _wait_until_scraped(int(ports["PROMETHEUS_PORT"]))
+        project.run("up", "--detach", "--wait", "--wait-timeout", "120", "--force-recreate", "embedded")
+        for url in urls:
+            with Client(url, tls=tls, bearer_token=keys["user:first;"], timeout=60) as client:
+                client.wait_until_available("digits", timeout=60)
+                np.testing.assert_allclose(client.predict("digits", rows[:3])["y"], rows[:3] / 2 + 2)
+    finally:
+        project.run("down", "--volumes", "--timeout", "20")
+
+
+def _wait_until_scraped(port: int) -> None:
+    deadline = time.monotonic() + 60
+    query = 'up{job="tensorflow-serving"}'
+    while True:
+        reply = requests.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}, timeout=10).json()
+        found = [(each["metric"]["service"], each["value"][1]) for each in reply["data"]["result"]]
+        if found == [("embedded", "1")]:
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "services"),
+    [
+        (["serving"], {"serving"}),
+        (["embedded"], {"embedded"}),
+        (["gpu"], {"gpu"}),
+        (["serving", "monitoring"], {"serving", "prometheus", "grafana"}),
+        (["embedded", "secure"], {"embedded", "secure"}),
+        (["gpu", "secure", "monitoring"], {"gpu", "secure", "prometheus", "grafana"}),
+    ],
+)
+@pytest.mark.parametrize("is_alone", [False, True], ids=["published", "private"])
+def test_profiles_combine(profiles: list[str], services: set[str], is_alone: bool) -> None:
+    """Each combination is a valid configuration in which nothing runs with more than it needs."""
+    files = ["-f", "compose.yaml", *(["-f", "compose.secure.yaml"] if is_alone else [])]
+    chosen = [part for profile in profiles for part in ("--profile", profile)]
+    shown = subprocess.run(
+        ["docker", "compose", *files, *chosen, "config", "--format", "json"],
+        cwd=ROOT / "docker",
+        capture_output=True,
+        check=True,
+    ).stdout
+    found = json.loads(shown)["services"]
+    assert set(found) == services
+    for name, service in found.items():
+        assert service["read_only"] is True
+        assert service["init"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["cpus"]
+        assert int(service["mem_limit"]) > 0
+        assert service["pids_limit"] > 0
+        assert service["healthcheck"]["test"]
+        assert service["logging"]["options"]["max-size"]
+        assert ":" in service["image"]
+        if name in {"serving", "embedded", "gpu"}:
+            assert "--allow_version_labels_for_unavailable_models=true" in service["command"]
+            assert bool(service.get("ports")) is not is_alone
+            assert service["user"] == "10001:10001"
