@@ -1,0 +1,1 @@
+"""The files of docker/, filled from a models.config: `tfbundle render`."""
