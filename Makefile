@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check fix bench image lock clean setup
+.PHONY: demo test containers check fix bench image lock clean setup
 
 demo: $(READY)  ## the whole path on real data, with the embedded server
 	$(BIN)/tfbundle demo
@@ -12,6 +12,9 @@ demo: $(READY)  ## the whole path on real data, with the embedded server
 # Two at once, a file each, since tests of a file share servers and models; in order, since the longest come early.
 test: $(READY)  ## every test but the benchmarks
 	$(BIN)/python -m pytest -m "not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
+
+containers: $(READY)  ## the tests in containers, which `make test` skips: they build an image, and take minutes
+	TFBUNDLE_CONTAINERS=1 $(BIN)/python -m pytest -m docker
 
 check: $(READY)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .

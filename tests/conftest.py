@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.models import save_catalogue
 from tests.servers import RunningServer, running_server
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Leave out what builds an image and starts containers, unless it is asked for: it takes minutes."""
+    if os.environ.get("TFBUNDLE_CONTAINERS"):
+        return
+    for item in items:
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.skip(reason="runs in containers: `make containers`"))
 
 
 @pytest.fixture(scope="session")
