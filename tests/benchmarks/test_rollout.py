@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import statistics
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc.aio
 import numpy as np
 import pytest
 
 from tests.benchmarks.conftest import Report
-from tests.benchmarks.load import PREDICT, Ask, connect
+from tests.benchmarks.constant_rate import ConstantRate, grpc_ways
+from tests.benchmarks.load import Ask, connect
 from tests.client.rollout_site import Site
 from tests.nursery import run
 from tests.servers import RunningServer, running_server
@@ -36,93 +34,27 @@ STEADY_S = 2.0
 _REST_CONNECTIONS = 8
 
 
-@dataclass
-class MixedLoad:
-    """Asks at a constant rate, in turn over gRPC and REST, through the label and without.
-
-    Attributes:
-        server: Is asked.
-        latencies: When each answered request was due, and the seconds until its answer.
-        failed: What went wrong.
-    """
-
-    server: RunningServer
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> MixedLoad:
-        """Begin to ask."""
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ask no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def p99_s(self, spans: Iterable[tuple[float, float]]) -> float:
-        """Give the 99th percentile of the requests that were due in spans of time.perf_counter()."""
-        took = [took for begin, end in spans for due, took in self.latencies if begin <= due < end]
-        return statistics.quantiles(took, n=100)[98]
-
-    async def _run(self) -> None:
-        async with AsyncExitStack() as stack:
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(self.server.grpc_target))
-            ways = itertools.cycle(
-                [
-                    _grpc_way(channel, "stable"),
-                    await self._rest_way(stack, "/labels/stable"),
-                    _grpc_way(channel, None),
-                    await self._rest_way(stack, ""),
-                ]
-            )
-            tasks: set[asyncio.Task[None]] = set()
-            begun = time.perf_counter()
-            for number in itertools.count():
-                due = begun + number / RATE
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                if self._stop.is_set():
-                    break
-                task = asyncio.create_task(self._ask(next(ways), due))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            await asyncio.gather(*tasks)
-
-    async def _rest_way(self, stack: AsyncExitStack, place: str) -> Ask:
-        """Ask over one of several connections that stay open; each carries one request at a time."""
-        body = json.dumps({"instances": [1.0, 2.0]}).encode()
-        path = f"/v1/models/m{place}:predict"
-        free: asyncio.Queue[Ask] = asyncio.Queue()
-        for _ in range(_REST_CONNECTIONS):
-            free.put_nowait(await connect(stack, self.server.rest_port, path, body))
-
-        async def ask() -> bytes:
-            connection = await free.get()
-            try:
-                return await connection()
-            finally:
-                free.put_nowait(connection)
-
-        return ask
-
-    async def _ask(self, ask: Ask, due: float) -> None:
-        try:
-            await ask()
-            self.latencies.append((due, time.perf_counter() - due))
-        except (grpc.aio.AioRpcError, AssertionError, OSError, EOFError) as error:
-            self.failed.append(f"{type(error).__name__}: {error}")
+async def open_ways(stack: AsyncExitStack, server: RunningServer) -> list[Ask]:
+    """Ask over gRPC and over REST, through the label and without."""
+    specs = [ModelSpec("m", None, label, "") for label in ("stable", None)]
+    requests = [encode_predict_request(PredictRequest(spec, {"x": np.array([1.0, 2.0], np.float32)})) for spec in specs]
+    over_rest = [await _rest_way(stack, server.rest_port, place) for place in ("/labels/stable", "")]
+    return [*await grpc_ways(stack, server.grpc_target, requests), *over_rest]
 
 
-def _grpc_way(channel: grpc.aio.Channel, label: str | None) -> Ask:
-    call = channel.unary_unary(PREDICT)
-    spec = ModelSpec("m", None, label, "")
-    request = encode_predict_request(PredictRequest(spec, {"x": np.array([1.0, 2.0], np.float32)}))
+async def _rest_way(stack: AsyncExitStack, port: int, place: str) -> Ask:
+    """Ask over one of several connections that stay open; each carries one request at a time."""
+    body = json.dumps({"instances": [1.0, 2.0]}).encode()
+    free: asyncio.Queue[Ask] = asyncio.Queue()
+    for _ in range(_REST_CONNECTIONS):
+        free.put_nowait(await connect(stack, port, f"/v1/models/m{place}:predict", body))
 
     async def ask() -> bytes:
-        reply: bytes = await call(request)
-        return reply
+        connection = await free.get()
+        try:
+            return await connection()
+        finally:
+            free.put_nowait(connection)
 
     return ask
 
@@ -138,7 +70,7 @@ class RolledOut:
         seconds: Command to what each run of it took, from start to exit.
     """
 
-    load: MixedLoad
+    load: ConstantRate
     quiet: list[tuple[float, float]] = field(default_factory=list)
     during: list[tuple[float, float]] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -151,7 +83,10 @@ def rolled_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RolledOut]:
     site.publish(1)
     site.publish(2)
     site.write()
-    with running_server(f"--model_config_file={site.config}", fresh=True) as server, MixedLoad(server) as load:
+    with (
+        running_server(f"--model_config_file={site.config}", fresh=True) as server,
+        ConstantRate(RATE, lambda stack: open_ways(stack, server)) as load,
+    ):
         wait_for(lambda: len(load.latencies) > 2 * RATE, "the first answers")
         done = RolledOut(load)
         for words in [("promote", "m", "2"), ("rollback", "m")] * ROUNDS:

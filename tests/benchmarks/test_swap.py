@@ -6,26 +6,21 @@ it; a closed loop would only ask less.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
 import shutil
-import statistics
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
 
 from tests.benchmarks.conftest import Report
-from tests.benchmarks.load import PREDICT
+from tests.benchmarks.constant_rate import ConstantRate, grpc_ways
 from tests.servers import RunningServer, running_server
 from tests.serving.server.conftest import wait_for
 from tfbundle_serving.apis.model_spec import ModelSpec
@@ -55,62 +50,6 @@ def save_large(folder: Path) -> None:
 
 
 @dataclass
-class Load:
-    """Asks at a constant rate from a thread of its own.
-
-    Attributes:
-        target: Address of the server.
-        request: The message that is sent.
-        latencies: When each answered request was due, and the seconds until its answer.
-        failed: What went wrong.
-    """
-
-    target: str
-    request: bytes
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Load:
-        """Begin to ask."""
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ask no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def p99_s(self, spans: Iterable[tuple[float, float]]) -> float:
-        """Give the 99th percentile of the requests that were due in spans of time.perf_counter()."""
-        took = [took for begin, end in spans for due, took in self.latencies if begin <= due < end]
-        return statistics.quantiles(took, n=100)[98]
-
-    async def _run(self) -> None:
-        async with grpc.aio.insecure_channel(self.target) as channel:
-            call = channel.unary_unary(PREDICT)
-            tasks: set[asyncio.Task[None]] = set()
-            begun = time.perf_counter()
-            for number in itertools.count():
-                due = begun + number / RATE
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                if self._stop.is_set():
-                    break
-                task = asyncio.create_task(self._ask(call, due))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            await asyncio.gather(*tasks)
-
-    async def _ask(self, call: Any, due: float) -> None:
-        try:
-            await call(self.request)
-            self.latencies.append((due, time.perf_counter() - due))
-        except grpc.aio.AioRpcError as error:
-            self.failed.append(f"{error.code()}: {error.details()}")
-
-
-@dataclass
 class Swapping:
     """A server whose model gets new versions under load, and what that did.
 
@@ -121,7 +60,7 @@ class Swapping:
 
     server: RunningServer
     base: Path
-    load: Load
+    load: ConstantRate
     spans: list[tuple[float, float, float]] = field(default_factory=list)
     resident_mb: list[float] = field(default_factory=list)
 
@@ -160,7 +99,10 @@ def swapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swapping]:
     shutil.copytree(source, base / "1", copy_function=os.link)
     x = np.arange(16, dtype=np.int32)[None]
     request = encode_predict_request(PredictRequest(ModelSpec("m"), {"x": x}))
-    with running_server(str(root / "models"), fresh=True) as server, Load(server.grpc_target, request) as load:
+    with (
+        running_server(str(root / "models"), fresh=True) as server,
+        ConstantRate(RATE, lambda stack: grpc_ways(stack, server.grpc_target, [request])) as load,
+    ):
         swapping = Swapping(server, base, load)
         wait_for(lambda: len(load.latencies) > 2 * RATE, "the first answers")
         for version in range(2, SWAPS + 2):

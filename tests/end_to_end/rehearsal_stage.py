@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import threading
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.docker.compose_project import Compose
 from tests.end_to_end.commands import run
 from tests.servers import RunningServer, start_server, stop_server
 from tfbundle_client import Client
 
-ROOT = Path(__file__).parents[2]
 FLAGS = ("--file_system_poll_wait_seconds=1", "--allow_version_labels_for_unavailable_models=true")
 
 
@@ -40,13 +36,6 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Take it away."""
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Embedded:
@@ -81,40 +70,20 @@ class Container:
     def __init__(self, models: Path, config: Path, recorded: Path) -> None:
         del recorded  # its file system is read-only
         self.base_path = "/models/digits"
-        self._port = free_port()
-        self._command = ["docker", "compose", "--project-name", f"tfbundle-test-{uuid.uuid4().hex[:8]}"]
-        self._environment = {
-            **os.environ,
-            "COMPOSE_PROFILES": "embedded",
-            "MODELS_DIR": str(models),
-            "CONFIG_DIR": str(config.parent),
-            "GRPC_PORT": str(self._port),
-            "REST_PORT": str(free_port()),
-        }
+        self._project = Compose("embedded", models, CONFIG_DIR=str(config.parent))
 
     def start(self) -> str:
         """See `Stage`."""
-        self._compose("up", "--detach", "--wait", "--wait-timeout", "120")
-        return f"grpc://127.0.0.1:{self._port}"
+        self._project.run("up", "--detach", "--wait", "--wait-timeout", "120")
+        return f"grpc://127.0.0.1:{self._project.grpc_port}"
 
     def kill(self) -> None:
         """See `Stage`."""
-        self._compose("kill", "--signal", "SIGKILL")
+        self._project.run("kill", "--signal", "SIGKILL")
 
     def close(self) -> None:
         """See `Stage`."""
-        self._compose("down", "--volumes", "--timeout", "20")
-
-    def _compose(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [*self._command, *arguments],
-            cwd=ROOT / "docker",
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        self._project.run("down", "--volumes", "--timeout", "20")
 
 
 @dataclass

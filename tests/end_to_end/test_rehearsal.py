@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.docker.compose_project import engine_answers
 from tests.end_to_end.commands import fail, succeed
 from tests.end_to_end.rehearsal_stage import Container, Embedded, Operator, Stage, Traffic, copy_with_a_flipped_bit
 from tfbundle.demo.training import build_model, load_digits
@@ -68,20 +67,13 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     return Releases(base, test_images, test_labels)
 
 
-def _has_engine() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    look = ["docker", "image", "inspect", "tfbundle:latest"]
-    return subprocess.run(look, capture_output=True, check=False).returncode == 0
-
-
 STAGES = [
     Embedded,
     pytest.param(
         Container,
         marks=[
             pytest.mark.docker,
-            pytest.mark.skipif(not _has_engine(), reason="no Docker engine with the image tfbundle answers here"),
+            pytest.mark.skipif(not engine_answers(), reason="no Docker engine with compose v2 answers here"),
         ],
     ),
 ]
