@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    # gRPC's core writes what it also says in the error, once for each try.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     result = commands.main(args=list(argv), prog_name="tfbundle", standalone_mode=False)
     return result if isinstance(result, int) else 0
 

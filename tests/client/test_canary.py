@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -307,6 +308,9 @@ def test_a_refused_canary_is_put_back(shop: Shop, rolling: RunningServer, keep: 
         ([_SURER, "--label", "gold"], "no version of c has the label gold"),
         ([_SURER, "--label", "canary"], "needs a label of its own"),
         ([_SURER, "--labels", __file__], "is not a .npy file"),
+        ([_SURER, "--inputs", __file__], "it is no TFRecord file; nothing was changed"),
+        ([_SURER, "--inputs", os.devnull], "could be compared: there is none; nothing was changed"),
+        ([_SURER, "--max-latency-ratio", "nan"], "'nan' is not a number"),
     ],
 )
 def test_no_verdict(shop: Shop, rolling: RunningServer, arguments: list[object], message: str) -> None:

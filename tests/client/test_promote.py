@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -11,22 +13,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.client.rollout_site import FIRST_IS_STABLE, LATEST, Site, answers
-from tests.models import save_slow
 from tests.nursery import NURSERY
 from tests.servers import RunningServer, running_server
+from tfbundle.cli import main
 from tfbundle_client import Client, State
-from tfbundle_client.rollout.change import Settings, changed_label, prepare_change
+from tfbundle_client.rollout.addresses import open_fleet
+from tfbundle_client.rollout.change import changed_label
 from tfbundle_client.rollout.config_file import open_config
-from tfbundle_client.rollout.fleet import Fleet, open_fleet
+from tfbundle_client.rollout.fleet import Fleet
 from tfbundle_client.rollout.history import read_history
-from tfbundle_exporter.folder.warmup import write_warmup
+from tfbundle_client.rollout.preparation import Settings, prepare_change
 from tfbundle_serving.apis.errors import RolloutError
 from tfbundle_serving.apis.models_config_edit import read_models
-from tfbundle_serving.apis.prediction_log import RecordedRequest
 
 Servers = tuple[RunningServer, ...]
 
@@ -123,12 +124,15 @@ def test_a_model_without_labels(site: Site, servers: Servers) -> None:
 def test_a_dry_run(site: Site, servers: Servers) -> None:
     """It prints the change of the file and the steps, and changes neither file nor servers."""
     before = site.config.read_bytes()
+    (site.config.parent / ".models.config.lock").unlink(missing_ok=True)
+    stood = site.config.stat()
     done = site.succeed("promote", "m", 2, "--dry-run", servers=servers)
     assert '+    version_labels { key: "stable" value: 2 }' in done.stdout
     assert f"{servers[0].grpc_url}: load version 2 beside 1" in done.stdout
     assert site.config.read_bytes() == before
+    assert site.config.stat().st_mtime_ns == stood.st_mtime_ns
+    assert [path.name for path in site.config.parent.iterdir()] == ["models.config"]
     assert answers(servers[0]) == {"none": 1, "stable": 1, "canary": None}
-    assert not read_history(site.config)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,7 @@ def test_what_fails_is_put_back(site: Site, servers: Servers, version: int, reas
 @pytest.mark.parametrize(
     ("arguments", "text", "reason"),
     [
+        (("m", 2, "--label", ""), FIRST_IS_STABLE, "version label ''"),
         (("m", 9), FIRST_IS_STABLE, "has no version 9 in"),
         (("shoes", 1), FIRST_IS_STABLE, "has no model shoes; it has m"),
         (("m", "spring"), FIRST_IS_STABLE, "has no version of the tag spring"),
@@ -289,16 +294,93 @@ def test_one_at_a_time(site: Site, servers: Servers) -> None:
     assert "is being changed by another command" in line
 
 
-def test_a_server_that_reads_the_file_by_itself(tmp_path: Path) -> None:
+def test_a_server_that_reads_the_file_by_itself(site: Site) -> None:
     """It takes a version away that is not in its file; then the file says so before the label moves."""
-    site = Site(tmp_path)
-    site.publish(1)
-    slow = save_slow(site.base / ".2")
-    write_warmup(slow, [RecordedRequest(signature="serving_default", inputs={"x": np.ones(1, np.float32)})])
-    slow.rename(site.base / "2")
     site.write()
-    flags = ("--model_config_file_poll_wait_seconds=1", "--num_request_iterations_for_warmup=2")
-    with running_server(f"--model_config_file={site.config}", *flags) as server:
-        done = site.succeed("promote", "m", 2, "--skip-parity", servers=(server,))
-        assert answers(server)["stable"] == 2
-    assert "reads" in done.stderr
+    steps: list[str] = []
+
+    def prove(fleet: Fleet) -> None:
+        deadline = time.monotonic() + 30
+        while len(steps) == 1 and not fleet.is_taken_away("m", 2):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    with (
+        running_server(f"--model_config_file={site.config}", "--model_config_file_poll_wait_seconds=1") as server,
+        open_fleet([server.grpc_url]) as fleet,
+        open_config(site.config) as config,
+    ):
+        prepared = prepare_change(config, fleet, "m", 2, "stable", settings=Settings(timeout_s=20))
+        with changed_label(config, fleet, prepared, say=steps.append, prove=prove):
+            assert answers(server)["stable"] == 2
+    assert [step.partition(" ")[0] for step in steps] == ["loading", "a", "loading", "moving"]
+
+
+def test_a_file_that_was_edited_by_hand(site: Site, servers: Servers) -> None:
+    """What the file says and no server was told is no promotion yet: no call with the label fails on the way there."""
+    text = site.config.read_text()
+    site.config.write_text(text.replace("value: 1", "value: 4").replace("versions: 1", "versions: 4"))
+    line = site.fail("promote", "m", 4, servers=servers)
+    assert "max abs difference 0.5" in line
+    assert [answers(server)["stable"] for server in servers] == [1, 1]
+    site.config.write_text(text.replace("value: 1", "value: 2").replace("versions: 1", "versions: 2"))
+    assert "(before: 1" in site.succeed("promote", "m", 2, servers=servers).stdout
+    assert "version 1 at" in site.succeed("rollback", "m", servers=servers).stdout
+
+
+def test_a_server_of_other_models(site: Site, servers: Servers, tmp_path: Path) -> None:
+    """A server that serves none of the models is most likely another's, and keeps what it has."""
+    other = Site(tmp_path)
+    other.publish(1)
+    other.write()
+    other.config.write_text(other.config.read_text().replace('"m"', '"theirs"'))
+    with running_server(f"--model_config_file={other.config}") as stranger:
+        line = site.fail("promote", "m", 2, servers=(*servers, stranger))
+        assert f"{stranger.grpc_url} serves none of its models (m)" in line
+        with Client(stranger.grpc_url) as client:
+            assert client.predict("theirs", [0.0]).version == 1
+    assert answers(servers[0])["stable"] == 1
+
+
+class _Left(io.TextIOBase):
+    """A pipe that nobody reads."""
+
+    def write(self, _: str, /) -> int:
+        """Say so."""
+        raise BrokenPipeError
+
+
+def test_a_reader_that_has_left(site: Site, servers: Servers) -> None:
+    """Where nobody reads the steps any more (`promote ... 2>&1 | head -1`), all is put back as ever."""
+    before = site.config.read_bytes()
+    with contextlib.redirect_stderr(_Left()), pytest.raises(BrokenPipeError):
+        main(site.words("promote", "m", 4, servers=servers))
+    assert site.config.read_bytes() == before
+    assert [answers(server) for server in servers] == [{"none": 1, "stable": 1, "canary": None}] * 2
+
+
+def test_back_to_a_version_in_the_trash(site: Site) -> None:
+    """The message says how it comes back."""
+    trash = site.base / ".trash"
+    trash.mkdir()
+    (trash / "8-20261121T134655Z").mkdir()
+    try:
+        line = site.fail("rollback", "m", "--to", 8, "--server", "grpc://127.0.0.1:1", servers=())
+    finally:
+        (trash / "8-20261121T134655Z").rmdir()
+        trash.rmdir()
+    assert "`tfbundle prune BASE_PATH --restore 8` brings it back" in line
+
+
+def test_a_server_that_takes_no_list(site: Site) -> None:
+    """A server of a models directory refuses, and is not said to have been left half changed."""
+    before = site.config.read_bytes()
+    (site.base / "5").rename(site.base / ".5")
+    try:
+        with running_server(str(site.base.parent)) as server:
+            line = site.fail("promote", "m", 2, servers=(server,))
+    finally:
+        (site.base / ".5").rename(site.base / "5")
+    assert "This server serves a models directory" in line
+    assert "NOT put back" not in line
+    assert site.config.read_bytes() == before

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tfbundle_client.rollout.addresses import open_fleet
 from tfbundle_client.rollout.base_paths import look
 from tfbundle_client.rollout.config_file import find_config, open_config
-from tfbundle_client.rollout.fleet import open_fleet
 from tfbundle_client.rollout.history import (
     Record,
     append_record,
@@ -19,7 +19,7 @@ from tfbundle_client.rollout.history import (
     last_move,
     read_history,
 )
-from tfbundle_client.rollout.plan import plan_change
+from tfbundle_client.rollout.plan import as_labelled, plan_change
 from tfbundle_client.rollout.rollback import choose_target
 from tfbundle_client.rollout.rules import Seen, check_base_paths, check_version, remarks
 from tfbundle_serving.apis.errors import InvalidArgument, RolloutError
@@ -99,9 +99,21 @@ def test_all_stays_all() -> None:
 
 def test_a_file_that_is_ahead_of_its_servers() -> None:
     """The label is moved in two steps all the same, since TensorFlow Serving would refuse it in one."""
-    plan = plan_change(_text(_BOTH, stable=2), "m", 2, "stable", live={1}, label_now=1)
-    assert _model(plan.loading).labels == {"stable": 1}
+    plan = plan_change(_text(_BOTH, stable=2), "m", 2, "stable", live={1}, labelled={1})
+    loading = _model(as_labelled(plan.loading, "m", {"stable": 1}))
+    assert (loading.labels, loading.policy) == ({"stable": 1}, Specific(versions=(1, 2)))
     assert plan.new == plan.old
+    assert as_labelled(plan.old, "m", {"stable": 2}) == plan.old
+
+
+def test_a_file_that_was_edited_by_hand() -> None:
+    """The version that callers are served by stays loaded until the label has left it, though the file forgot it."""
+    plan = plan_change(_text("specific { versions: 2 }", stable=2), "m", 2, "stable", live={1}, labelled={1})
+    loading = _model(as_labelled(plan.loading, "m", {"stable": 1}))
+    assert (loading.labels, loading.policy) == ({"stable": 1}, Specific(versions=(2, 1)))
+    assert (plan.left, plan.loaded, plan.kept) == (1, (1, 2), (1,))
+    before = _model(as_labelled(plan.old, "m", {"stable": 1}))
+    assert (before.labels, before.policy) == ({"stable": 1}, Specific(versions=(2, 1)))
 
 
 def test_what_is_worth_a_line() -> None:
@@ -204,7 +216,7 @@ def test_version_folders() -> None:
     assert "has no saved_model.pb" in next(check_version(_configured(), 2, seen))
     assert "has no version 3 in /m; it has 1, 2" in next(check_version(_configured(), 3, seen))
     assert list(check_version(_configured(), 3, Seen())) == []
-    assert list(remarks([_configured(old=7)], {"m": seen})) == [
+    assert list(remarks([_configured(old=7, new=8)], {"m": seen}, ("m", "new"))) == [
         "label old of model m means version 7, which is not in /m"
     ]
 

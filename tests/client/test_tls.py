@@ -146,6 +146,17 @@ def test_a_port_of_another_kind_is_asked_about(secured: Secured, server: Running
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_port_without_tls_is_an_error_at_once(server: RunningServer, kind: Any, scheme: str) -> None:
+    """It will have none a moment later, so the first try's reason is the one that is told."""
+    port = server.grpc_port if scheme == "grpcs" else server.rest_port
+    with pytest.raises(ConnectionFailed, match=r"WRONG_VERSION_NUMBER.*the port has no TLS") as caught:
+        call(kind, f"{scheme}://localhost:{port}", timeout=20)
+    assert (caught.value.may_succeed_later, caught.value.attempts) == (False, 1)
+    assert "certificate" not in caught.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_a_stranger_is_not_trusted(secured: Secured, kind: Any, scheme: str) -> None:
     """A server whose certificate nobody vouches for is an error at once, which is not tried again."""
     port = secured.server.grpc_port if scheme == "grpcs" else secured.server.rest_port

@@ -12,16 +12,17 @@ import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ParityError, RolloutError
 
-from ..rollout.canary import check_canary
+from ..rollout.canary import check_canary, check_inputs
 from ..rollout.canary_evidence import Bounds
 from ..rollout.canary_latency import PAIRS
 from ..rollout.canary_result import CanaryReport
-from ..rollout.change import Prepared, Settings, changed_label, live_versions, prepare_change
+from ..rollout.change import changed_label
 from ..rollout.config_file import ConfigFile
 from ..rollout.fleet import Fleet
+from ..rollout.preparation import Prepared, Settings, live_versions, prepare_change
 from ..rollout.preview import steps, to_json, unified_diff
 from .canary_output import print_canary
-from .options import Access, model_argument
+from .options import Access, Number, model_argument
 from .output import print_json
 from .parity import CouldNotCompare
 from .rollout_options import find_number, opened, rollout_options, say
@@ -47,12 +48,12 @@ from .rollout_options import find_number, opened, rollout_options, say
 @click.option("--signature", default="", help="Ask this signature alone.  [default: all that there are inputs of]")
 @click.option(
     "--min-agreement",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Share of rows with the same answer.  [default: 0.9 where answers are probabilities, else 0.95]",
 )
 @click.option(
     "--max-latency-ratio",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=Bounds().max_latency_ratio,
     show_default=True,
     help="How many times the stable version's p50 and p99 may be.",
@@ -97,7 +98,7 @@ def canary(
         raise click.UsageError(f"--label and --canary-label are both {label}; the canary needs a label of its own")
     try:
         truth = None if labels is None else _read_truth(labels)
-        with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+        with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
             number = find_number(version, file, model, base_path)
             stable = _find_stable(fleet, model, label, number)
             prepared = prepare_change(
@@ -108,6 +109,7 @@ def canary(
                 canary_label,
                 settings=Settings(command="canary", timeout_s=timeout, base_path=base_path, keep_loaded=(stable,)),
             )
+            _check_inputs(fleet, model, stable, inputs, signature)
             _remark(prepared, model, stable)
             if dry_run:
                 _print_preview(file, fleet, prepared, inputs, as_json=as_json)
@@ -154,6 +156,14 @@ def _read_truth(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ParityError(f"{path} is not a .npy file of class numbers: {error}") from error
+
+
+def _check_inputs(fleet: Fleet, model: str, stable: int, inputs: Sequence[Path], signature: str) -> None:
+    """Refuse inputs that cannot be read before anything is loaded for them."""
+    try:
+        check_inputs(fleet.servers[0].client, model, stable, inputs, signature=signature)
+    except BundleError as error:
+        raise ParityError(f"{error}; nothing was changed") from error
 
 
 def _find_stable(fleet: Fleet, model: str, label: str, canary: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -79,11 +80,20 @@ def _read_token(path: Path) -> str:
         raise click.UsageError(f"--token-file {path} is no file of a token: {error}") from error
 
 
+class Number(click.FloatRange):
+    """A number in a range; "nan", which float reads and which no bound holds back, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read one."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 def timeout_option(help_text: str, default: float = DEFAULT_TIMEOUT_S) -> Callable[[Function], Function]:
     """Make a --timeout option; what the seconds are for differs from command to command."""
-    return click.option(
-        "--timeout", type=click.FloatRange(0, min_open=True), default=default, show_default=True, help=help_text
-    )
+    return click.option("--timeout", type=Number(0, min_open=True), default=default, show_default=True, help=help_text)
 
 
 def one_of(version: object, label: object, option: str = "--version") -> None:

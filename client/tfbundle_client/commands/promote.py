@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from ..rollout.change import Settings
 from ..rollout.config_file import ConfigFile
 from ..rollout.fleet import Fleet
+from ..rollout.preparation import Settings
 from ..rollout.preview import steps, to_json, unified_diff
 from ..rollout.promotion import Outcome, Promotion, Ready, carry_out, prepare
 from .options import Access, model_argument
@@ -53,7 +53,7 @@ def promote(
     The version is loaded beside what is served and compared with its golden.npz; then the label moves. If anything
     fails, file and servers are put back.
     """
-    with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+    with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
         promotion = Promotion(
             model=model,
             version=find_number(version, file, model, base_path),
@@ -107,5 +107,5 @@ def _say_outcome(outcome: Outcome) -> str:
     what = f"label {plan.label} of {plan.model} means version {plan.version} at {where}"
     if outcome.was_done:
         return f"already: {what}"
-    before = "new" if plan.before in (None, plan.version) else f"before: {plan.before}"
+    before = "new" if plan.left is None else f"before: {plan.left}"
     return f"{what} ({before}; {outcome.moved_s:.1f} s)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -13,11 +12,12 @@ import click
 
 from tfbundle_serving.apis.base_path_lock import locked
 from tfbundle_serving.apis.errors import BundleError, NotFound, RolloutError
-from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model, read_models
+from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
 
 from ..client import Client
-from ..rollout.config_file import DEFAULT_PLACES, find_config, open_config
-from ..rollout.fleet import Server, open_fleet
+from ..rollout.addresses import open_fleet
+from ..rollout.config_file import DEFAULT_PLACES, find_config, open_config, read_config
+from ..rollout.folder_size import folder_size
 from ..rollout.history import Record, read_history
 from ..rollout.pins import PINNED, change_pins, read_pins
 from ..rollout.prune import (
@@ -31,10 +31,13 @@ from ..rollout.prune import (
     configured_for,
     look,
 )
-from ..rollout.trash import TRASH, Trashed, empty_trash, list_trash, move_to_trash, restore, size_of
+from ..rollout.server import Server
+from ..rollout.trash import TRASH, Trashed, empty_trash, list_trash, move_to_trash, restore
 from ..transports.address import parse_address
-from .options import Access, access_of, access_options, json_option, timeout_option
+from .options import Access, Number, access_of, access_options, json_option, timeout_option
 from .output import print_json
+from .rollout_options import say
+from .size import show_bytes
 from .tables import print_table
 from .version_option import read_version
 
@@ -56,7 +59,7 @@ _USUAL_LABELS = ("stable", "canary")
 @click.option("--model", default="", help="What servers call the model.  [default: the base path's name]")
 @click.option(
     "--trash-days",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=7.0,
     show_default=True,
     help="Days in the trash, until a later prune removes a version for good; 0 removes it at once.",
@@ -110,7 +113,7 @@ def prune(
         verdicts = _decide(base_path, keep, models, reasons)
         moved = _measure(verdicts)
         if dry_run:
-            gone = [(each, size_of(each.path)) for each in list_trash(base_path) if now - each.when >= age]
+            gone = [(each, folder_size(each.path)) for each in list_trash(base_path) if now - each.when >= age]
         else:
             with locked(base_path):
                 # Pins and folders may have changed while servers were asked.
@@ -118,7 +121,7 @@ def prune(
                 moved = _measure(verdicts)
                 if moved:
                     move_to_trash(base_path, [each.version.folder for each in verdicts if each.goes], now)
-            sizes = {each.path: size_of(each.path) for each in list_trash(base_path)}
+            sizes = {each.path: folder_size(each.path) for each in list_trash(base_path)}
             gone = [(each, sizes[each.path]) for each in empty_trash(base_path, older_than=age, now=now)]
     _report(base_path, name, servers, verdicts, moved, gone, dry_run=dry_run, as_json=as_json, at_once=trash_days == 0)
 
@@ -131,7 +134,7 @@ def _decide(base: Path, keep: int, models: Sequence[ConfiguredModel], reasons: S
 
 
 def _measure(verdicts: Sequence[Verdict]) -> dict[int, int]:
-    return {each.version.number: size_of(each.version.folder) for each in verdicts if each.goes}
+    return {each.version.number: folder_size(each.version.folder) for each in verdicts if each.goes}
 
 
 def _read_config(
@@ -139,16 +142,15 @@ def _read_config(
 ) -> tuple[tuple[ConfiguredModel, ...], tuple[Record, ...]]:
     """Read who is labelled; the models.config stays locked, so that no promotion comes in between."""
     if config is None and not any(place.is_file() for place in DEFAULT_PLACES):
-        _say("no models.config was read (--config), so that labels and rollbacks are not known")
+        say("no models.config was read (--config), so that labels and rollbacks are not known")
         return (), ()
     path = find_config(config)
-    text = path.read_text("utf-8", "surrogateescape") if dry_run else stack.enter_context(open_config(path)).text
-    everyone = read_models(text)
+    everyone = (read_config(path) if dry_run else stack.enter_context(open_config(path, say=say))).read_models()
     models = configured_for(everyone, name, base)
     if not models:
         if config is not None:
-            find_model(everyone, name)
-        _say(f"{path} has no model {name}, so that labels and rollbacks are not known")
+            find_model(everyone, name, path)
+        say(f"{path} has no model {name}, so that labels and rollbacks are not known")
     return models, read_history(path.resolve())
 
 
@@ -166,7 +168,7 @@ def _ask(
         RolloutError: One does not answer, or knows no such model.
     """
     if not urls:
-        _say("no server was asked (--server), so that what one has loaded is not known")
+        say("no server was asked (--server), so that what one has loaded is not known")
         return
     for server in _open(stack, urls, access, timeout_s):
         try:
@@ -275,11 +277,11 @@ def _report(
         return
     print_table(
         f"{model} in {base}: {len(moved)} of {len(verdicts)} versions {would}moved to {TRASH}",
-        ("version", "MB", "what", "why"),
+        ("version", "size", "what", "why"),
         [
             (
                 str(each.version.number),
-                f"{moved[each.version.number] / 1e6:.1f}" if each.goes else "-",
+                show_bytes(moved[each.version.number]) if each.goes else "-",
                 f"{would}pruned" if each.goes else "stays",
                 "; ".join(each.reasons) or "nothing speaks for it",
             )
@@ -287,11 +289,7 @@ def _report(
         ],
     )
     for each, size in gone:
-        print(f"version {each.number} {would}removed for good, {size / 1e6:.1f} MB (in the trash since {each.when:%F})")
-    print(f"{freed / 1e6:.1f} MB {would}freed")
+        print(f"version {each.number} {would}removed for good, {show_bytes(size)} (in the trash since {each.when:%F})")
+    print(f"{show_bytes(freed)} {would}freed")
     if moved and not at_once and not dry_run:
-        print(f"back comes one with: tfbundle prune {base} --restore NUMBER", file=sys.stderr)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        say(f"back comes one with: tfbundle prune {base} --restore NUMBER")

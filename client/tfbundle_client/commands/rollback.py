@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from tfbundle_serving.apis.models_config_edit import find_model, read_models
+from tfbundle_serving.apis.models_config_edit import find_model
 
 from ..rollout.base_paths import look
-from ..rollout.change import Settings
 from ..rollout.history import read_history
+from ..rollout.preparation import Settings
 from ..rollout.promotion import Promotion
 from ..rollout.rollback import ROLLBACK, check_there, choose_target
+from ..rollout.trash import list_trash
 from .options import Access, model_argument
 from .promote import across_devices_option, label_option, run, skip_parity_option
 from .rollout_options import find_number, opened, rollout_options, say
@@ -50,17 +51,18 @@ def rollback(
     The history file beside the models.config tells which that is. Called twice it goes back once; further back goes
     --to. The version that the label leaves is unloaded, so that callers without a label leave it, too.
     """
-    with opened(config, servers, access, timeout_s=timeout) as (file, fleet):
+    with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
         records = read_history(file.path)
-        models = read_models(file.text)
-        entry = find_model(models, model)
+        models = file.read_models()
+        entry = find_model(models, model, file.path)
         seen = look(models, model, base_path)[model]
         there = None if seen.versions is None else sorted(seen.versions)
         if to is None:
             target = choose_target(records, model, label, entry.labels.get(label), there or [])
         else:
             target = find_number(to, file, model, base_path)
-        check_there(target, model, there, records)
+        trash = {each.number for each in list_trash(Path(seen.path))} if seen.path else set[int]()
+        check_there(target, model, there, records, trash)
         promotion = Promotion(
             model=model,
             version=target,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -14,12 +14,13 @@ from typing import Any
 import click
 
 from tfbundle_serving.apis.errors import NotFound
-from tfbundle_serving.apis.models_config_edit import find_model, read_models
+from tfbundle_serving.apis.models_config_edit import find_model
 from tfbundle_serving.apis.version_folder import parse_version
 
+from ..rollout.addresses import open_fleet
 from ..rollout.base_paths import local_base_path
-from ..rollout.config_file import ConfigFile, find_config, open_config
-from ..rollout.fleet import Fleet, open_fleet
+from ..rollout.config_file import ConfigFile, find_config, open_config, read_config
+from ..rollout.fleet import Fleet
 from .options import Access, Function, access_of, access_options, json_option, timeout_option
 from .version_option import read_version
 
@@ -60,9 +61,11 @@ def rollout_options(command: Function) -> Function:
 
 @contextmanager
 def opened(
-    config: Path | None, servers: Sequence[str], access: Access, *, timeout_s: float
+    config: Path | None, servers: Sequence[str], access: Access, *, timeout_s: float, dry_run: bool
 ) -> Iterator[tuple[ConfigFile, Fleet]]:
     """Lock the models.config and make a client for each server; SIGTERM then ends the command as Ctrl-C does.
+
+    A dry run only reads the file, so that it leaves no lock behind and needs no right to write.
 
     Raises:
         RolloutError: The file is not there, or another command does not let it go.
@@ -71,25 +74,31 @@ def opened(
     found = find_config(config)
     give: Callable[[str], Mapping[str, Any]] = partial(access_of, access=access, others=servers)
     with (
-        ended_by_sigterm(),
+        ended_by_signals(),
         open_fleet(servers, access_of=give) as fleet,
-        open_config(found, timeout_s=timeout_s, say=say) as file,
+        nullcontext(read_config(found)) if dry_run else open_config(found, timeout_s=timeout_s, say=say) as file,
     ):
         yield file, fleet
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that what was begun is put back."""
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, raise KeyboardInterrupt, so that what was begun is put back."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    # nohup's command goes on when the terminal ends.
+    taken = {name: handler for name, handler in before.items() if handler is not signal.SIG_IGN}
+    for name in taken:
+        signal.signal(getattr(signal, name), interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in taken.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def find_number(version: str, config: ConfigFile, model: str, base_path: Path | None) -> int:
@@ -101,7 +110,7 @@ def find_number(version: str, config: ConfigFile, model: str, base_path: Path | 
     """
     number = parse_version(version)
     if number is None:
-        there = local_base_path(find_model(read_models(config.text), model), base_path)
+        there = local_base_path(find_model(config.read_models(), model, config.path), base_path)
         number = read_version(version, there, "VERSION")
     if number is None:
         raise NotFound(f"{model} has no version {version}", model=model, attempts=0)
@@ -109,5 +118,6 @@ def find_number(version: str, config: ConfigFile, model: str, base_path: Path | 
 
 
 def say(line: str) -> None:
-    """Say a step to the person."""
-    print(line, file=sys.stderr, flush=True)
+    """Say a step to the person; that nobody reads any more stops no step."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)

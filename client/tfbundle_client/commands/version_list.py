@@ -15,6 +15,7 @@ from tfbundle_serving.apis.model_status import VersionStatus
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, list_versions, read_metadata
 
 from ..client import Client
+from ..rollout.folder_size import folder_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ def read_versions(
         versions.append(
             Version(
                 number=number,
-                bytes=None if folder is None else _size(folder),
+                bytes=None if folder is None else folder_size(folder),
                 same_graph=None if graph is None or graph_before is None else graph == graph_before,
                 is_there=folder is not None,
                 state=next(iter(here.values()), None),
@@ -156,13 +157,6 @@ def _told(folder: Path) -> dict[str, Any]:
         "source": source.get("name") if isinstance(source, dict) else None,
         "max_abs_diff": parity.get("max_abs_diff") if isinstance(parity, dict) else None,
     }
-
-
-def _size(folder: Path) -> int | None:
-    try:
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    except OSError:  # it is being removed
-        return None
 
 
 def _graph(folder: Path) -> str | None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from tfbundle_serving.apis.errors import InvalidArgument, NotFound
-from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model, read_models
+from tfbundle_serving.apis.errors import BundleError, NotFound
+from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
 from tfbundle_serving.apis.version_folder import list_versions
 
 from ..client import Client
-from ..rollout.config_file import DEFAULT_PLACES, find_config
+from ..rollout.config_file import DEFAULT_PLACES, find_config, read_config
 from .options import Access, access_of, access_options, json_option, timeout_option
 from .output import print_json
 from .size import show_bytes
@@ -131,12 +131,11 @@ def _read_labels(config: Path | None, model: str) -> dict[str, int]:
         entries: Sequence[ConfiguredModel] = ()
         if found is not None:
             try:
-                entries = read_models(found.read_text("utf-8", "surrogateescape"))
-            except (InvalidArgument, OSError) as error:
-                print(f"labels are not known: {found}: {error}", file=sys.stderr)
+                entries = read_config(found).read_models()
+            except BundleError as error:
+                print(f"labels are not known: {error}", file=sys.stderr)
         return next((dict(each.labels) for each in entries if each.name == model), {})
-    text = find_config(config).read_text("utf-8", "surrogateescape")
-    return dict(find_model(read_models(text), model).labels)
+    return dict(find_model(read_config(find_config(config)).read_models(), model, config).labels)
 
 
 def _width() -> int | None:

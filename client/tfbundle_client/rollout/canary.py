@@ -15,21 +15,20 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from tfbundle_serving.apis.errors import BundleError, InvalidArgument, NotFound, ParityError, Unavailable
-from tfbundle_serving.apis.golden import read_golden
+from tfbundle_serving.apis.errors import BundleError, ParityError
 from tfbundle_serving.apis.signature_changes import compare_signatures
 from tfbundle_serving.apis.version_folder import golden_path, list_versions, read_metadata
 
 from ..client import UNSET, Client, Timeout
-from ..parity.check import check_parity
-from ..parity.result import ParityReport
 from ..parity.sides import ServedSide
 from .canary_asking import Asked, Asking
-from .canary_evidence import Bounds, Figures, Promise
+from .canary_evidence import Bounds, Figures
 from .canary_latency import PAIRS, LatencyFigures, time_pairs
+from .canary_promise import check_promise
 from .canary_requests import Reading, Request, Source
 from .canary_result import CanaryReport
 from .canary_sides import VersionSide
+from .folder_size import folder_size
 from .verdict import judge
 
 
@@ -189,13 +188,14 @@ def _compare(
     if not asked.requests and not asked.canary_failures:
         why = "; ".join(f"{count:,} {reason}" for reason, count in skipped.items())
         failed = asked.both_failed + asked.stable_failures
-        why = why or (f"version {stable} answers none of {failed:,}" if failed else "there is none")
+        said = " ".join(asked.first_refusal.split())
+        why = why or (f"version {stable} answers none of {failed:,} ({said:.300})" if failed else "there is none")
         raise ParityError(f"{model}: no request of {origin} could be compared: {why}")
     known = asked.accuracy
     if labels is not None and not asked.was_cut_short and not asked.canary_failures:
         _check_labels(len(labels), reading.rows[reading.default_signature], reading.default_signature)  # type: ignore[arg-type]  # an array or a list
     figures = Figures(
-        promise=_promise(clients, model, number, folders, canary_label, timeout),
+        promise=check_promise(clients, model, number, folders, canary_label, timeout),
         breaking=[
             *(str(each) for each in compare_signatures(old, new) if each.is_breaking),
             *(f"{name}: output {output} is not in the answers" for name, output in sorted(asked.missing)),
@@ -227,6 +227,25 @@ def _compare(
     )
 
 
+def check_inputs(
+    client: Client, model: str, stable: int, inputs: Sequence[Source], *, signature: str = "", timeout: Timeout = UNSET
+) -> None:
+    """See whether each of some inputs begins with a request that can be asked; nobody is asked it.
+
+    For whoever loads the canary only to compare it: a file that is none is told of before.
+
+    Raises:
+        ParityError: One cannot be read, or has no request to the model.
+        BundleError: The stable version's signatures cannot be asked for.
+    """
+    signatures = client.metadata(model, version=stable, timeout=timeout).callable_signatures
+    for source in inputs:
+        reading = Reading(model=model, signatures=signatures, wanted=signature)
+        if next(reading.read([source]), None) is None:
+            why = "; ".join(f"{count:,} {reason}" for reason, count in reading.skipped.items()) or "there is none"
+            raise ParityError(f"{model}: no request of {_name(source)} could be compared: {why}")
+
+
 def _check_labels(labels: int, rows: int, signature: str) -> None:
     if labels != rows:
         raise ParityError(
@@ -244,53 +263,6 @@ def _batchable(folders: dict[int, Path], versions: int) -> bool | None:
     if False in said:
         return False
     return True if said.count(True) == versions else None
-
-
-def _promise(
-    clients: Sequence[Client], model: str, version: int, folders: dict[int, Path], label: str, timeout: Timeout
-) -> Promise:
-    """Hold what the canary answers at every server, through its label, against its golden.npz."""
-    folder = folders.get(version)
-    if folder is None or not golden_path(folder).is_file():
-        where = "its folder is not known" if folder is None else f"{golden_path(folder)} is missing"
-        return Promise(is_equal=None, reason=where)
-    is_labelled = all(_labelled(client, model, label, timeout) == version for client in clients)
-    largest = 0.0
-    for signature in read_golden(golden_path(folder)):
-        try:
-            report = check_parity(
-                clients,
-                model,
-                folder,
-                version=None if is_labelled else version,
-                label=label if is_labelled else None,
-                signature=signature,
-                timeout=timeout,
-            )
-        except ParityError as error:
-            # A canary that cannot answer its own reference inputs is no reason to say nothing of the rest.
-            return Promise(is_equal=False, reason=str(error))
-        if not report.is_equal:
-            return Promise(is_equal=False, max_abs_diff=report.max_abs_diff, reason=_difference(report))
-        largest = max(largest, report.max_abs_diff)
-    return Promise(is_equal=True, max_abs_diff=largest)
-
-
-def _labelled(client: Client, model: str, label: str, timeout: Timeout) -> int | None:
-    try:
-        return client.metadata(model, label=label, timeout=timeout).version
-    except (InvalidArgument, NotFound, Unavailable):
-        return None
-
-
-def _difference(report: ParityReport) -> str:
-    return next(
-        f"output {name}, {run.batch_size} examples a request at {each.url}: {comparison.reason}"
-        for each in report.transports
-        for run in each.runs
-        for name, comparison in run.comparisons.items()
-        if not comparison.equal
-    )
 
 
 def _time(asked: Asked, before: VersionSide, after: VersionSide, pairs: int) -> LatencyFigures:
@@ -312,11 +284,6 @@ def _answers(side: VersionSide, request: Request) -> bool:
 
 def _highest(client: Client, model: str, timeout: Timeout) -> int:
     return max((each.version for each in client.status(model, timeout=timeout) if each.is_available), default=0)
-
-
-def folder_size(folder: Path) -> int:
-    """Add up the bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _name(source: Source) -> str:

@@ -49,6 +49,7 @@ class Asked:
         stable_failures: The other way round.
         both_failed: Requests that neither answered.
         first_failure: What the first failure of the canary alone said.
+        first_refusal: What the first failure of the stable version said.
         missing: (signature, output) that the canary's answers lack.
         sample: Single requests as they were recorded, drawn from all.
         was_cut_short: The canary failed so often that the rest was not asked.
@@ -63,6 +64,7 @@ class Asked:
     stable_failures: int = 0
     both_failed: int = 0
     first_failure: str = ""
+    first_refusal: str = ""
     missing: set[tuple[str, str]] = field(default_factory=set)
     sample: list[Request] = field(default_factory=list)
     was_cut_short: bool = False
@@ -182,6 +184,7 @@ class Asking:
                 self._ask_block([single])
 
     def _count_failure(self, why_not_stable: str, why_not_canary: str) -> None:
+        self.asked.first_refusal = self.asked.first_refusal or why_not_stable
         if why_not_stable and why_not_canary:
             self.asked.both_failed += 1
         elif why_not_stable:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tfbundle_serving.apis.durable import sync
-from tfbundle_serving.apis.errors import RolloutError
+from tfbundle_serving.apis.durable import open_lock, replace_file
+from tfbundle_serving.apis.errors import InvalidArgument, RolloutError
+from tfbundle_serving.apis.models_config_edit import ConfiguredModel, read_models
 
 from .talk import Say, quietly
 
@@ -57,6 +58,17 @@ class ConfigFile:
         """What the file says."""
         return self._content.decode("utf-8", "surrogateescape")
 
+    def read_models(self) -> tuple[ConfiguredModel, ...]:
+        """Read its models.
+
+        Raises:
+            InvalidArgument: It is no models.config; the message names the file and the line.
+        """
+        try:
+            return read_models(self.text)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{self.path}: {error.message}", attempts=0) from error
+
     @property
     def content(self) -> bytes:
         """The file, byte for byte."""
@@ -75,24 +87,21 @@ class ConfigFile:
             )
         if content == self._content:
             return
-        _replace(self.path, content)
+        replace_file(self.path, content)
         self._content = content
 
 
-def _replace(path: Path, content: bytes) -> None:
-    # Beside the file, since a rename does not leave a file system; with its owner and mode, since servers run as other
-    # users than those who promote.
-    before = path.stat()
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        os.fchmod(file.fileno(), before.st_mode & 0o7777)
-        if (os.geteuid(), os.getegid()) != (before.st_uid, before.st_gid) and os.geteuid() == 0:
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync(path.parent)
+def read_config(path: Path) -> ConfigFile:
+    """Read a models.config without keeping others from changing it, and without a trace.
+
+    Raises:
+        RolloutError: The file is not there or cannot be read.
+    """
+    real = path.resolve()
+    try:
+        return ConfigFile(real, real.read_bytes())
+    except OSError as error:
+        raise RolloutError(f"{real} cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -107,34 +116,36 @@ def open_config(path: Path, *, timeout_s: float = 60.0, say: Say = quietly) -> I
     Raises:
         RolloutError: The file is not there or cannot be read, or another command takes too long.
     """
-    import fcntl
-
     real = path.resolve()
     try:
-        lock = os.open(real.with_name(f".{real.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        lock = open_lock(real.with_name(f".{real.name}.lock"))
     except OSError as error:
         raise RolloutError(
             f"cannot write beside {real}: {error.strerror or error}; its folder holds the lock and the history"
         ) from error
     try:
-        end, has_said = time.monotonic() + timeout_s, False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise RolloutError(
-                        f"{real} is being changed by another command for {timeout_s:g} s; wait for it to end"
-                    ) from None
-                if not has_said:
-                    say(f"waiting for another command that changes {real}")
-                    has_said = True
-                time.sleep(_POLL_S)
-        try:
-            content = real.read_bytes()
-        except OSError as error:
-            raise RolloutError(f"{real} cannot be read: {error.strerror or error}") from error
-        yield ConfigFile(real, content)
+        _wait_for(lock, real, timeout_s, say)
+        yield read_config(real)
     finally:
         os.close(lock)
+
+
+def _wait_for(lock: int, real: Path, timeout_s: float, say: Say) -> None:
+    end, has_said = time.monotonic() + timeout_s, False
+    while not _try_lock(lock):
+        if time.monotonic() > end:
+            raise RolloutError(f"{real} is being changed by another command for {timeout_s:g} s; wait for it to end")
+        if not has_said:
+            say(f"waiting for another command that changes {real}")
+            has_said = True
+        time.sleep(_POLL_S)
+
+
+def _try_lock(lock: int) -> bool:
+    import fcntl  # not on Windows, where the rest of the client runs
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -18,7 +18,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tfbundle_serving.apis.durable import sync
+from tfbundle_serving.apis.durable import replace_file
+
+from .plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +101,41 @@ def append_record(config: Path, record: Record) -> Record:
         host=socket.gethostname(),
     )
     path = history_path(config)
-    is_new = not path.exists()
-    with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":  # a line that a crash cut short must not swallow this one
-                file.write(b"\n")
-        file.write(json.dumps(full.to_json(), ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync(path.parent)
+    try:
+        before = path.read_bytes()
+    except FileNotFoundError:
+        before = b""
+    if before and not before.endswith(b"\n"):  # a line that something cut short must not swallow this one
+        before += b"\n"
+    # As a whole, as the models.config is: whoever may replace the one may then write the other.
+    replace_file(path, before + json.dumps(full.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n")
     return full
+
+
+def note_move(config: Path, plan: Plan, command: str, *, is_moved: bool) -> None:
+    """Write down that a label means a version, unless the history says so already.
+
+    What was moved by a run that was killed, or by hand, is caught up on: the file then says so, and the history not.
+
+    Args:
+        config: The models.config.
+        plan: How the label moved.
+        command: What moved it.
+        is_moved: Whether it was moved now; else nothing is known to have happened unless the history tells otherwise.
+
+    Raises:
+        OSError: The history cannot be read or written.
+    """
+    last = last_move(read_history(config), plan.model, plan.label)
+    left = plan.left if plan.left is not None or last is None else last.version
+    if left == plan.version or (plan.before == plan.version and last is not None and last.version == plan.version):
+        return
+    if left is None and not is_moved:
+        return
+    append_record(
+        config,
+        Record(model=plan.model, label=plan.label, before=left, version=plan.version, kept=plan.kept, command=command),
+    )
 
 
 def last_move(records: Iterable[Record], model: str, label: str) -> Record | None:

@@ -9,7 +9,7 @@ Source: tensorflow_serving/model_servers/server_core.cc (UpdateModelVersionLabel
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model, read_models, set_label, set_policy
@@ -25,6 +25,7 @@ class Plan:
         label: The label.
         version: Where it is to point.
         before: Where the file lets it point so far; None where it has no such label.
+        left: The version that callers with the label leave; None where there is none.
         old: The file as it is.
         loading: For the servers: the version beside what is served, labels unmoved.
         moved: For the servers: the label moved, everything still loaded.
@@ -39,6 +40,7 @@ class Plan:
     label: str
     version: int
     before: int | None
+    left: int | None
     old: str
     loading: str
     moved: str
@@ -56,7 +58,7 @@ def plan_change(
     label: str,
     *,
     live: Collection[int] = (),
-    label_now: int | None = None,
+    labelled: Collection[int] = (),
     kept_before: Collection[int] = (),
     keep_loaded: Collection[int] = (),
     unload_previous: bool = False,
@@ -69,7 +71,7 @@ def plan_change(
         version: The version.
         label: The label.
         live: Versions that some server has loaded or loads; what `latest` amounts to.
-        label_now: Where the label points at the servers, should the file be ahead of them.
+        labelled: Where the label points at the servers, should the file be ahead of them.
         kept_before: Versions that an earlier change kept loaded only to go back to them.
         keep_loaded: Further versions that must stay loaded.
         unload_previous: Let the version go that the label leaves.
@@ -90,6 +92,7 @@ def plan_change(
             version,
             label,
             live=live,
+            labelled=labelled,
             kept_before=kept_before,
             keep_loaded=keep_loaded,
             unload_previous=unload_previous,
@@ -98,13 +101,12 @@ def plan_change(
     moved = set_label(loading, model, label, version)
     loaded = None if beside is None else tuple(each for each in beside if each not in leaving)
     new = moved if loaded is None or loaded == beside else set_policy(moved, model, Specific(versions=loaded))
-    if before == version and label_now not in (None, version):
-        loading = set_label(loading, model, label, label_now or 0)
     return Plan(
         model=model,
         label=label,
         version=version,
         before=before,
+        left=before if before not in (None, version) else max(set(labelled) - {version}, default=None),
         old=text,
         loading=loading,
         moved=moved,
@@ -122,6 +124,7 @@ def _versions(
     label: str,
     *,
     live: Collection[int],
+    labelled: Collection[int],
     kept_before: Collection[int],
     keep_loaded: Collection[int],
     unload_previous: bool,
@@ -131,18 +134,38 @@ def _versions(
     configured = tuple(sorted(live)) if isinstance(entry.policy, Latest) else _specific(entry)
     before = entry.labels.get(label)
     labels = {**entry.labels, label: version}
-    beside = tuple(sorted({*configured, *entry.labels.values(), *keep_loaded, version}))
+    beside = tuple(sorted({*configured, *entry.labels.values(), *labelled, *keep_loaded, version}))
     needed = {*labels.values(), *keep_loaded}
-    if before == version:  # nothing moves, so nothing leaves, and what was kept stays so
+    if {before, *labelled} == {version}:  # nothing moves, so nothing leaves, and what was kept stays so
         return beside, tuple(each for each in beside if each in kept_before and each not in needed), ()
     # The version that the label leaves. Where latest chose, callers without a label were served by what it chose.
-    previous = {before} if before is not None else set()
+    previous = {before, *labelled} - {None, version}
     if is_latest:
         previous |= set(configured)
     going = set(kept_before) | previous if unload_previous else set(kept_before) - previous
     leaving = tuple(each for each in beside if each in going and each not in needed)
     kept = tuple(each for each in beside if each in previous and each not in needed and each not in leaving)
     return beside, kept, leaving
+
+
+def as_labelled(text: str, model: str, labels: Mapping[str, int]) -> str:
+    """Let the labels of a model mean in a list what they mean at a server, with their versions loaded.
+
+    A list that somebody wrote into the file and that the server was not given would move them, or take them away,
+    before what they are to mean is loaded, or proven.
+
+    Args:
+        text: The models.config.
+        model: Model name.
+        labels: Version label to the version that it means at the server now; others are left as the text has them.
+    """
+    entry = find_model(read_models(text), model)
+    moved = {label: version for label, version in labels.items() if entry.labels.get(label) != version}
+    for label, version in moved.items():
+        text = set_label(text, model, label, version)
+    if moved and isinstance(entry.policy, Specific):
+        text = set_policy(text, model, Specific(versions=tuple(sorted({*entry.policy.versions, *moved.values()}))))
+    return text
 
 
 def _specific(entry: ConfiguredModel) -> tuple[int, ...]:

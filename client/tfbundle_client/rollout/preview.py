@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from .change import Prepared, live_versions
 from .fleet import Fleet
+from .preparation import Prepared, live_versions
 
 
 def unified_diff(prepared: Prepared, path: str) -> str:
@@ -53,7 +53,7 @@ def to_json(prepared: Prepared, fleet: Fleet, path: str, *, is_proven: bool) -> 
         "dry_run": True,
         "model": plan.model,
         "label": plan.label,
-        "from": plan.before,
+        "from": plan.before if plan.left is None else plan.left,
         "to": plan.version,
         "already": prepared.is_done,
         "diff": unified_diff(prepared, path),

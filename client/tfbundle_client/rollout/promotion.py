@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..parity.result import ParityReport
-from .change import Prepared, Settings, changed_label, prepare_change
+from .change import changed_label
 from .config_file import ConfigFile
 from .fleet import Fleet
-from .history import Record, append_record, last_move, read_history
+from .history import note_move
+from .preparation import Prepared, Settings, prepare_change
 from .proof import find_golden, prove, say_proof
 from .talk import Say, quietly
 
@@ -76,7 +77,7 @@ class Outcome:
         return {
             "model": plan.model,
             "label": plan.label,
-            "from": plan.before,
+            "from": plan.before if plan.left is None else plan.left,
             "to": plan.version,
             "already": self.was_done,
             "command": self.prepared.settings.command,
@@ -115,7 +116,7 @@ def carry_out(config: ConfigFile, fleet: Fleet, promotion: Promotion, ready: Rea
     prepared, golden = ready.prepared, ready.golden
     plan = prepared.plan
     if prepared.is_done:
-        _remember(config, prepared)
+        note_move(config.path, plan, prepared.settings.command, is_moved=False)
         return Outcome(prepared=prepared, was_done=True, loaded_s={})
     reports: tuple[ParityReport, ...] = ()
 
@@ -142,21 +143,3 @@ def carry_out(config: ConfigFile, fleet: Fleet, promotion: Promotion, ready: Rea
         reports=reports,
         warnings=change.warnings,
     )
-
-
-def _remember(config: ConfigFile, prepared: Prepared) -> None:
-    """Write into the history what a run that was killed, or a hand, did and did not write there."""
-    plan = prepared.plan
-    last = last_move(read_history(config.path), plan.model, plan.label)
-    if last is not None and last.version != plan.version:
-        append_record(
-            config.path,
-            Record(
-                model=plan.model,
-                label=plan.label,
-                before=last.version,
-                version=plan.version,
-                kept=plan.kept,
-                command=prepared.settings.command,
-            ),
-        )

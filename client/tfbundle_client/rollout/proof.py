@@ -11,8 +11,9 @@ from tfbundle_serving.apis.version_folder import golden_path, list_versions
 
 from ..parity.check import check_parity
 from ..parity.result import ParityReport
-from .fleet import Fleet, Server
+from .fleet import Fleet
 from .rules import Seen
+from .server import Server
 
 _SKIP = "--skip-parity goes on without a proof"
 

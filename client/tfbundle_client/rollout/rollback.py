@@ -7,7 +7,7 @@ back it goes by number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tfbundle_serving.apis.errors import RolloutError
 
@@ -45,14 +45,28 @@ def choose_target(records: Sequence[Record], model: str, label: str, now: int | 
     return last.before
 
 
-def check_there(version: int, model: str, there: Sequence[int] | None, records: Sequence[Record]) -> None:
+def check_there(
+    version: int, model: str, there: Sequence[int] | None, records: Sequence[Record], trash: Collection[int] = ()
+) -> None:
     """Refuse a version whose folder is gone.
+
+    Args:
+        version: The version.
+        model: Model name.
+        there: Versions that are on disk; None where nobody can tell.
+        records: The history, oldest first.
+        trash: Versions that are in the trash.
 
     Raises:
         RolloutError: It is; the message lists what could be chosen.
     """
     if there is None or version in there:
         return
+    if version in trash:
+        raise RolloutError(
+            f"version {version} of {model} was pruned; `tfbundle prune BASE_PATH --restore {version}` brings it back "
+            f"from the trash, or {_candidates(there, None)}; nothing was changed"
+        )
     before = [each.version for each in reversed(records) if each.model == model and each.version in there]
     known = f" (that had a label before: {', '.join(map(str, dict.fromkeys(before)))})" if before else ""
     raise RolloutError(

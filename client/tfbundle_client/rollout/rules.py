@@ -53,6 +53,27 @@ def check_list(models: Sequence[ConfiguredModel]) -> Iterator[str]:
             yield f"model {model.name} has a logging_config, which no server without a log collector takes: remove it"
 
 
+def check_label(label: str) -> Iterator[str]:
+    """Name what is wrong with the name of a label."""
+    if not label or not label.isprintable():
+        yield f"version label {label!r}: expected printable characters, at least one"
+
+
+def check_servers(unknown_at: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Name servers that know none of the models: the list would take away what they serve instead.
+
+    Args:
+        unknown_at: Model name to the servers that do not know it.
+    """
+    strangers = set[str].intersection(*map(set, unknown_at.values())) if unknown_at else set[str]()
+    for url in sorted(strangers):
+        yield (
+            f"{url} serves none of its models ({', '.join(unknown_at)}), and this list would take the place of what "
+            "it serves instead: is the address right? A server that serves nothing yet is started with this file "
+            "(--model_config_file)"
+        )
+
+
 def check_base_paths(
     models: Sequence[ConfiguredModel], seen: Mapping[str, Seen], unknown_at: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
@@ -88,10 +109,18 @@ def check_version(model: ConfiguredModel, version: int, seen: Seen) -> Iterator[
         yield f"version {version} of model {model.name} has no saved_model.pb in {seen.path}: it is half a version"
 
 
-def remarks(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen]) -> Iterator[str]:
-    """Name what is worth a line and stops nothing."""
+def remarks(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen], moved: tuple[str, str]) -> Iterator[str]:
+    """Name what is worth a line and stops nothing.
+
+    Args:
+        models: The models.
+        seen: Model name to what is seen of its base path.
+        moved: The model and the label that is to move, wherever it is now.
+    """
     for model in models:
         there = seen[model.name]
         gone = {} if there.versions is None else {k: v for k, v in model.labels.items() if v not in there.versions}
         for label, version in gone.items():
+            if (model.name, label) == moved:
+                continue
             yield f"label {label} of model {model.name} means version {version}, which is not in {there.path}"

@@ -8,7 +8,6 @@ Servers look past it, since it is no number. The numbers stay in the base path's
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -141,12 +140,3 @@ def restore(base: Path, number: int) -> Path:
         rename_without_replacing(found[-1].path, target)
         sync(base)
         return target
-
-
-def size_of(path: Path) -> int:
-    """Add up the files below a folder, in bytes; links count as themselves."""
-    total = 0
-    for parent, _, names in os.walk(path):
-        for name in names:
-            total += Path(parent, name).lstat().st_size
-    return total

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from tfbundle_serving.apis.classification import decode_classification_response
 from tfbundle_serving.apis.errors import (
@@ -57,6 +58,10 @@ _OUR_END = re.compile(
 )
 #: What gRPC's core says in front of the reason.
 _PREAMBLE = re.compile(r"^failed to connect to all addresses; last error: (UNKNOWN|UNAVAILABLE): ")
+#: An IPv6 address as gRPC's core writes it, as a part of a URL: ipv6:%5B::1%5D:8500.
+_ENCODED_ADDRESS = re.compile(r"\bipv6:\S+")
+#: What gRPC's core appends to any failed handshake, though no certificate was looked at.
+_NO_CONTEXT = re.compile(r": Invalid certificate verification context(: OK)?")
 #: How either end says that a message is over its limit: gRPC's core here, and TensorFlow Serving's there.
 _TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE)
 
@@ -123,8 +128,7 @@ METHODS: dict[type[Call[Any]], Method] = {
 def read_failure(code: int, details: str, call: Call[Any], endpoint: Endpoint) -> ApiError:
     """Make the error that a gRPC status stands for."""
     if code == Unavailable.code and _OUR_END.search(details):
-        reason = _PREAMBLE.sub("", details)
-        return no_connection(reason, call, endpoint)
+        return no_connection(_plain_reason(details), call, endpoint)
     if code == DeadlineExceeded.code and details == "Deadline Exceeded" and call.deadline.timeout_s is not None:
         return late(call, endpoint)
     kind = BY_CODE.get(code, Unknown)
@@ -136,6 +140,12 @@ def read_failure(code: int, details: str, call: Call[Any], endpoint: Endpoint) -
     if code == ResourceExhausted.code and _TOO_LARGE.search(details):
         error.may_succeed_later = False
     return error
+
+
+def _plain_reason(details: str) -> str:
+    """Take away what gRPC's core wraps around the reason of a failed connection."""
+    said = _NO_CONTEXT.sub("", _PREAMBLE.sub("", details))
+    return _ENCODED_ADDRESS.sub(lambda found: unquote(found[0]), said)
 
 
 def note_pushback(error: ApiError, trailers: Sequence[tuple[str, Any]] | None) -> None:

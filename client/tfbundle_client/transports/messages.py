@@ -21,8 +21,9 @@ from .transport import Call
 
 Kind = TypeVar("Kind", bound=ApiError)
 
-#: How OpenSSL says that a server's certificate is not to be trusted; it will not be a moment later.
-_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+#: How OpenSSL says that a server's certificate is not to be trusted, or that a port has no TLS; neither will be other a
+#: moment later.
+_LASTING = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 
 
 def write(build: Callable[[Any], bytes], call: Call[Any]) -> bytes:
@@ -81,7 +82,7 @@ def late(call: Call[Any], endpoint: Endpoint) -> DeadlineExceeded:
 def no_connection(reason: str, call: Call[Any], endpoint: Endpoint) -> ConnectionFailed:
     """Make the error of a server that is not there, or of a connection that broke."""
     error = failure(ConnectionFailed, f"no connection to {endpoint}: {reason}{hint_of(endpoint.url, reason)}", call)
-    if _UNTRUSTED in reason:
+    if any(each in reason for each in _LASTING):
         error.may_succeed_later = False
     return error
 

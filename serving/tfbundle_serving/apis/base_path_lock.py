@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .durable import replace_file
+from .durable import open_lock, replace_file
 from .errors import ExportError
 from .version_folder import list_versions
 
@@ -30,7 +30,7 @@ def locked(base: Path) -> Iterator[None]:
         FileNotFoundError: The base path is not there (any more).
     """
     while True:
-        handle = os.open(base / LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        handle = open_lock(base / LOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _is_still_there(base / LOCK, handle):

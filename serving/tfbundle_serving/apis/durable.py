@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,15 +40,59 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def open_lock(path: Path) -> int:
+    """Open a lock file for flock, and make it if it is not there.
+
+    NFS locks only what may be written; a lock that another user made can be read only, and is locked all the same
+    elsewhere.
+
+    Raises:
+        OSError: It cannot be opened, or made.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
+
+
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that its readers see the old content or the new one, never a part."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a file so that its readers see the old content or the new one, never a part.
+
+    One that is there keeps its mode, and as far as the system lets us its owner and group: servers run as other users
+    than those who write.
+
+    Raises:
+        OSError: It cannot be written; what was there is left.
+    """
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        before = None
+    # Beside the file, since a rename does not leave a file system.
+    temporary = path.with_name(f".{path.name.lstrip('.')}.new")
+    try:
+        with temporary.open("wb") as file:
+            if before is not None:
+                _take_owner_and_mode(file.fileno(), before)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
+
+
+def _take_owner_and_mode(handle: int, before: os.stat_result) -> None:
+    now = os.fstat(handle)
+    for owner, group in ((before.st_uid, -1), (-1, before.st_gid)):
+        if owner not in (-1, now.st_uid) or group not in (-1, now.st_gid):
+            with contextlib.suppress(PermissionError):
+                os.fchown(handle, owner, group)
+    os.fchmod(handle, stat.S_IMODE(before.st_mode))
 
 
 def rename_without_replacing(source: Path, target: Path) -> None:

@@ -55,8 +55,13 @@ def read_models(text: str) -> tuple[ConfiguredModel, ...]:
     return tuple(_read_model(each) for each in _configs(parse_text(text)))
 
 
-def find_model(models: Sequence[ConfiguredModel], name: str) -> ConfiguredModel:
+def find_model(models: Sequence[ConfiguredModel], name: str, origin: object = "the models.config") -> ConfiguredModel:
     """Find a model by its name.
+
+    Args:
+        models: Where to look.
+        name: Its name.
+        origin: Where they come from, for the message.
 
     Raises:
         NotFound: There is no such model; the message lists those that there are.
@@ -64,7 +69,7 @@ def find_model(models: Sequence[ConfiguredModel], name: str) -> ConfiguredModel:
     found = next((model for model in models if model.name == name), None)
     if found is None:
         names = ", ".join(model.name for model in models) or "none"
-        raise NotFound(f"the models.config has no model {name}; it has {names}", model=name, attempts=0)
+        raise NotFound(f"{origin} has no model {name}; it has {names}", model=name, attempts=0)
     return found
 
 
