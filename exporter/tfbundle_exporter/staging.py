@@ -140,7 +140,7 @@ def _choose_warmup(path: Path, model: SourceModel, model_name: str, endpoints: l
             f"the model {model_name} keeps state between calls, which the requests recorded in {path} would change "
             "before anybody asks: export it without them"
         )
-    return choose_recorded(path, model_name, {each.signature: tuple(each.inputs) for each in endpoints})
+    return choose_recorded(path, model_name, {each.signature: each.inputs for each in endpoints})
 
 
 def _open_source(source: Any, reading: SourceSettings, examples: Examples) -> tuple[SourceModel, SourceFacts]:

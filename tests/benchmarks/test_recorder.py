@@ -83,13 +83,17 @@ def test_small_requests(models: Path, tmp_path: Path, report: Report) -> None:
 
 
 def test_large_requests(models: Path, tmp_path: Path, report: Report) -> None:
-    """Requests of 10 MB, all of them recorded, do not stall the server."""
+    """Requests of 10 MB, all of them recorded, do not stall the server.
+
+    That is up to 1 GB a second for the disk. The checksum takes 2 ms of a processor and the system's write 4 to 6 ms;
+    a request without them takes 8 ms, and the load generator as much again, on the same two cores.
+    """
     x = np.random.rand(3189, 784).astype(np.float32)
     request = encode_predict_request(PredictRequest(ModelSpec("m"), {"x": x}))
     ratios = _ratios(
         models, tmp_path, (1.0,), lambda target: over_grpc(target, request, in_flight=2, seconds=SECONDS), 3
     )
-    report.ratio("recorder, 10 MB requests/s at rate 1", ratios[1.0][0], 0.7, at_most=False)
+    report.ratio("recorder, 10 MB requests/s at rate 1", ratios[1.0][0], 0.5, at_most=False)
 
 
 def test_checksum(report: Report) -> None:

@@ -180,7 +180,11 @@ def test_a_refusal_over_rest_looks_like_tensorflow_servings(proxy: Proxy) -> Non
     assert (refused.status_code, refused.headers["Content-Type"]) == (401, "application/json")
     assert list(refused.json()) == ["error"]
     assert refused.headers["WWW-Authenticate"] == "Bearer"
-    for path in ("/monitoring/prometheus/metrics", "/", "/v1", "/v1/modelsx", "/health", "/v1/models/../../monitoring"):
+    disguised = ("%2e%2e/%2E./monitoring", "half%2F..%2f..%2fmonitoring", "..%5cmonitoring", "..?x=1", ".")
+    for path in (
+        *("/monitoring/prometheus/metrics", "/", "/v1", "/v1/modelsx", "/health", "/v1/models/../../monitoring"),
+        *(f"/v1/models/{each}" for each in disguised),
+    ):
         for headers in ({}, {"Authorization": f"Bearer {proxy.admin_key}"}):
             reply = _raw_get(proxy, path, headers)
             assert reply.startswith("HTTP/1.1 404"), (path, reply)

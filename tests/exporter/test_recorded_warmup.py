@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tfbundle_exporter import export_model
 from tfbundle_exporter.folder.recorded_warmup import choose_recorded
+from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import ExportError
 from tfbundle_serving.apis.prediction_log import (
     RecordedRequest,
@@ -16,10 +19,14 @@ from tfbundle_serving.apis.prediction_log import (
     encode_prediction_log,
     read_prediction_logs,
 )
+from tfbundle_serving.apis.signatures import TensorSpec
 from tfbundle_serving.apis.tfrecord import frame
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
-SIGNATURES = {"serving_default": ("x",), "other": ("a", "b")}
+SIGNATURES = {
+    "serving_default": {"x": TensorSpec(dtypes.FLOAT, (None,))},
+    "other": {"a": TensorSpec(dtypes.FLOAT, (None,)), "b": TensorSpec(dtypes.FLOAT, (None,))},
+}
 
 
 def write(path: Path, *requests: tuple[str, str, str, int], times: int = 1) -> Path:
@@ -49,6 +56,37 @@ def test_what_fits_is_taken(tmp_path: Path) -> None:
     assert chosen(write(path, ("faces", "serving_default", "x", 2), ("digits", "nope", "x", 4))) == [2]
 
 
+def test_what_was_cut_off_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that was killed, or writes on, leaves a part of a record at the end."""
+    path = write(tmp_path / "log", *(("digits", "serving_default", "x", value) for value in (1, 2)))
+    path.write_bytes(path.read_bytes()[:-3])
+    assert chosen(path) == [1]
+    assert "is cut off and was left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("array", "fits"),
+    [
+        (np.zeros((5, 8), np.float32), True),
+        (np.zeros((0, 8), np.float32), True),
+        (np.zeros((5, 9), np.float32), False),
+        (np.zeros(8, np.float32), False),
+        (np.zeros((5, 8, 1), np.float32), False),
+        (np.zeros((5, 8), np.float64), False),
+    ],
+)
+def test_other_shapes_and_dtypes(array: NDArray[Any], fits: bool, tmp_path: Path) -> None:
+    """Requests to a version before, which took something else, would keep this one from being loaded."""
+    record = encode_prediction_log(RecordedRequest(model="m", signature="s", inputs={"x": array}))
+    (tmp_path / "log").write_bytes(b"".join(frame([[record]])))
+    signatures = {"s": {"x": TensorSpec(dtypes.FLOAT, (None, 8))}}
+    if fits:
+        assert choose_recorded(tmp_path / "log", "m", signatures) == [record]
+    else:
+        with pytest.raises(ExportError, match="none that fits"):
+            choose_recorded(tmp_path / "log", "m", signatures)
+
+
 def test_as_many_as_a_server_takes(tmp_path: Path) -> None:
     """1,000 of more, evenly over the file."""
     path = tmp_path / "log"
@@ -60,12 +98,12 @@ def test_as_many_as_a_server_takes(tmp_path: Path) -> None:
     ("cut", "text"),
     [
         (None, "log holds 1 recorded requests, and none that fits a signature of this version"),
-        (-1, "log: it is cut off: its last record begins at byte 0 and is not whole"),
+        (-1, "log holds 0 recorded requests"),
         (0, "log holds 0 recorded requests"),
     ],
 )
 def test_what_cannot_be_used(cut: int | None, text: str, tmp_path: Path) -> None:
-    """A file without a request that fits, and one that is cut off, stop the export."""
+    """A file without a whole request that fits stops the export."""
     path = write(tmp_path / "log", ("digits", "nope", "x", 1))
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ExportError, match=text):

@@ -94,7 +94,7 @@ class TestThereAndBack:
         assert pull(base, tmp_path / "a").number == 10
         assert pull(base, tmp_path / "a", version="2").number == 2
         assert pull(base, tmp_path / "a", version="spring").number == 1
-        with pytest.raises(ExportError, match=r"no whole version with the tag winter; it has 1, 2, 10"):
+        with pytest.raises(ExportError, match=r"no whole version \(.*\) with the tag winter; it has 1, 2, 10"):
             pull(base, tmp_path / "a", version="winter")
         with pytest.raises(ExportError, match=r"no version 3; it has 1, 2, 10"):
             pull(base, tmp_path / "a", version="3")
@@ -140,11 +140,11 @@ class TestPush:
             push(write_sealed(tmp_path / "digits", 7), f"{base}/7")
 
     def test_what_is_sent_when(self, faulty: type[FaultyFileSystem], tmp_path: Path) -> None:
-        """The graph last, metadata.json before it, weights before their index."""
+        """The graph last, metadata.json first, weights before their index."""
         push(write_sealed(tmp_path / "digits", 1), "faulty://models/digits")
         order = [path.removeprefix("/models/digits/1/") for path in faulty.log]
-        assert order[-2:] == ["metadata.json", "saved_model.pb"]
-        assert order[:2] == ["variables/variables.data-00000-of-00001", "variables/variables.index"]
+        assert order[-1] == "saved_model.pb"
+        assert order[:3] == ["metadata.json", "variables/variables.data-00000-of-00001", "variables/variables.index"]
 
     @pytest.mark.parametrize("breaks_at", ["variables.index", "assets/", "metadata.json", "saved_model.pb"])
     def test_a_broken_off_push_goes_on(self, breaks_at: str, faulty: type[FaultyFileSystem], tmp_path: Path) -> None:
@@ -227,6 +227,13 @@ class TestPull:
         assert arrived.left_out == ("assets.extra/added.py",)
         assert not (tmp_path / "back/1/assets.extra/added.py").exists()
 
+    def test_a_huge_metadata_json_is_not_read(self, tmp_path: Path) -> None:
+        """Whoever may write there must not take this machine's memory."""
+        folder = write_sealed(tmp_path / "digits", 1)
+        os.truncate(folder / "metadata.json", 1 << 40)
+        with pytest.raises(ExportError, match="1,099,511,627,776 bytes; expected 67,108,864 at most"):
+            pull(str(folder), tmp_path / "back")
+
     def test_hostile_listings(self, tmp_path: Path) -> None:
         """A key with two dots in it does not leave the staging folder."""
         store = fsspec.filesystem("faulty")
@@ -308,6 +315,16 @@ class TestPlaces:
         """One line says what is wrong with the place."""
         with pytest.raises(ExportError, match=message):
             pull(source if "://" in source else str(tmp_path / source), tmp_path / "back", options=options)
+
+    @pytest.mark.parametrize(
+        "source", ["s3://me:geheim@models/m", "http://me:geheim@127.0.0.1:1/m", "nope://me:geheim@h"]
+    )
+    def test_a_password_is_not_repeated(self, source: str, tmp_path: Path) -> None:
+        """Messages end in logs."""
+        for attempt in (lambda: pull(source, tmp_path / "back"), lambda: pull(str(tmp_path), f"{source}/7")):
+            with pytest.raises(ExportError) as refused:
+                attempt()
+            assert "geheim" not in str(refused.value)
 
     def test_a_base_path_is_on_this_machine(self, tmp_path: Path) -> None:
         """Pull goes one way, push the other."""

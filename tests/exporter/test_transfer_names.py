@@ -43,12 +43,12 @@ def test_the_graph_comes_last() -> None:
     names = ["saved_model.pb", "metadata.json", "variables/variables.index", "variables/variables.data-00000-of-00002"]
     names += ["variables/variables.data-00001-of-00002", "assets/a/saved_model.pb", "assets.extra/x", "fingerprint.pb"]
     assert upload_order(names) == (
+        ("metadata.json",),
         ("variables/variables.data-00000-of-00002", "variables/variables.data-00001-of-00002"),
         ("variables/variables.index",),
         ("assets/a/saved_model.pb",),
         ("assets.extra/x",),
         ("fingerprint.pb",),
-        ("metadata.json",),
         ("saved_model.pb",),
     )
     assert upload_order(["saved_model.pbtxt", "metadata.json"]) == (("metadata.json",), ("saved_model.pbtxt",))

@@ -68,6 +68,10 @@ def test_a_large_file_goes_in_parts(
     assert _files(s3).info(data)["ETag"].endswith('-3"')
     pull(base, tmp_path / "back", options=s3)
     assert contents(tmp_path / "back/1") == contents(folder)
+    other = write_sealed(tmp_path / "other", 1, seed=1, size=11 << 20)
+    _files(s3).put_file(str(other / "variables/variables.data-00000-of-00001"), data, chunksize=5 << 20)
+    with pytest.raises(ExportError, match=r"variables\.data-00000-of-00001 is missing or other"):
+        push(folder, base, options=s3)
 
 
 def test_a_broken_off_push_goes_on(base: str, s3: StoreOptions, tmp_path: Path) -> None:
@@ -92,6 +96,36 @@ def test_a_graph_that_came_in_between(base: str, s3: StoreOptions, tmp_path: Pat
     store.put("saved_model.pb", tmp_path / "graph", lambda _: None, is_new=True)
     with pytest.raises(FileExistsError):
         store.put("saved_model.pb", tmp_path / "graph", lambda _: None, is_new=True)
+
+
+def test_another_push_of_the_same_number(
+    base: str, s3: StoreOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has begun in the meantime is not overwritten; the same content from two sides is one version."""
+    folder = write_sealed(tmp_path / "digits", 1)
+    put = remote_store.RemoteStore.put
+
+    def overtaken(by: Path):  # type: ignore[no-untyped-def]
+        def put_late(self, name, path, on_bytes, *, is_new):  # type: ignore[no-untyped-def]
+            put(self, name, by / name, on_bytes, is_new=False)
+            put(self, name, path, on_bytes, is_new=is_new)
+
+        return put_late
+
+    monkeypatch.setattr(remote_store.RemoteStore, "put", overtaken(write_sealed(tmp_path / "other", 1, seed=1)))
+    with pytest.raises(ExportError, match=r"metadata\.json has just been put there by another push"):
+        push(folder, base, options=s3)
+    monkeypatch.setattr(remote_store.RemoteStore, "put", overtaken(folder))
+    assert push(folder, f"{base}/same", options=s3).hashed == 7
+
+
+def test_a_graph_of_another_model(base: str, s3: StoreOptions, tmp_path: Path) -> None:
+    """Of the same size, beside files that are the same: the hashes that S3 gives tell."""
+    folder = write_sealed(tmp_path / "digits", 1)
+    push(folder, base, options=s3)
+    _files(s3).pipe_file(f"{base}/1/saved_model.pb".removeprefix("s3://"), b"graph 1")
+    with pytest.raises(ExportError, match=r"does not hold what .* does: saved_model\.pb is missing or other"):
+        push(folder, base, options=s3)
 
 
 def test_changed_there(base: str, s3: StoreOptions, tmp_path: Path) -> None:

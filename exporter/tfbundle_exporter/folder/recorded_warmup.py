@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from tfbundle_serving.apis import dtypes
 from tfbundle_serving.apis.errors import DecodeError, ExportError
 from tfbundle_serving.apis.prediction_log import RecordedRequest, decode_prediction_log
+from tfbundle_serving.apis.signatures import PREDICT_METHOD, TensorSpec
 from tfbundle_serving.apis.tfrecord import frame, read_records
 from tfbundle_serving.apis.version_folder import WARMUP_REQUESTS
 
@@ -24,7 +29,7 @@ logger = logging.getLogger(__name__)
 _MAX_BYTES = 64 << 20
 
 
-def choose_recorded(path: Path, model_name: str, signatures: Mapping[str, Collection[str]]) -> list[bytes]:
+def choose_recorded(path: Path, model_name: str, signatures: Mapping[str, Mapping[str, TensorSpec]]) -> list[bytes]:
     """Choose the records of a file that warm a version up.
 
     Where any of them was sent to a model of the version's name, only those to it count.
@@ -32,7 +37,7 @@ def choose_recorded(path: Path, model_name: str, signatures: Mapping[str, Collec
     Args:
         path: A TFRecord file of PredictionLogs.
         model_name: The version's model.
-        signatures: Its signatures: name to names of the inputs.
+        signatures: Its signatures: name to what each input takes.
 
     Returns:
         PredictionLogs as they are in the file, 1,000 requests and 64 MiB at most.
@@ -40,8 +45,13 @@ def choose_recorded(path: Path, model_name: str, signatures: Mapping[str, Collec
     Raises:
         ExportError: The file cannot be read, or holds no request that fits.
     """
+
+    def say_torn(at: int, _: int) -> None:
+        # A server may be writing it, or was killed while it did.
+        logger.warning("%s: what begins at byte %d is cut off and was left out", path, at)
+
     try:
-        records = [_look(record, signatures) for record in read_records(path)]
+        records = [_look(record, signatures) for record in read_records(path, say_torn)]
     except DecodeError as error:
         raise ExportError(f"recorded warm-up requests {path}: {error}") from error
     except OSError as error:
@@ -62,10 +72,10 @@ def choose_recorded(path: Path, model_name: str, signatures: Mapping[str, Collec
     count = min(len(fitting), MAX_RECORDS, max(1, int(_MAX_BYTES / mean)))
     wanted = {fitting[number * len(fitting) // count][0] for number in range(count)}
     logger.info("took %d of the %d requests recorded in %s to warm up", count, len(records), path)
-    return [record for place, record in enumerate(read_records(path)) if place in wanted]
+    return [record for place, record in enumerate(read_records(path, lambda *_: None)) if place in wanted]
 
 
-def _look(record: bytes, signatures: Mapping[str, Collection[str]]) -> tuple[int, str | None]:
+def _look(record: bytes, signatures: Mapping[str, Mapping[str, TensorSpec]]) -> tuple[int, str | None]:
     """Give a record's size and model; no model where it does not fit."""
     requests = decode_prediction_log(record)
     # A record of several inferences is run as one; the limit counts requests, so it is left to simpler ones.
@@ -73,8 +83,23 @@ def _look(record: bytes, signatures: Mapping[str, Collection[str]]) -> tuple[int
     return len(record), requests[0].model if fits else None
 
 
-def _fits(request: RecordedRequest, signatures: Mapping[str, Collection[str]]) -> bool:
-    return set(request.inputs) == set(signatures.get(request.signature, ()))
+def _fits(request: RecordedRequest, signatures: Mapping[str, Mapping[str, TensorSpec]]) -> bool:
+    specs = signatures.get(request.signature, {})
+    return request.inputs.keys() == specs.keys() and (
+        # Those of Classify and Regress are examples; what is in them only the graph can tell.
+        request.method_name != PREDICT_METHOD
+        or all(_takes(specs[name], array) for name, array in request.inputs.items())
+    )
+
+
+def _takes(spec: TensorSpec, array: NDArray[Any]) -> bool:
+    """Tell whether an input takes an array; a version may take other sizes than the one that was recorded."""
+    if dtypes.of_numpy(array.dtype) is not spec.dtype:
+        return False
+    return spec.shape is None or (
+        len(spec.shape) == array.ndim
+        and all(wanted in (None, given) for wanted, given in zip(spec.shape, array.shape, strict=True))
+    )
 
 
 def write_recorded(folder: Path, records: list[bytes]) -> None:

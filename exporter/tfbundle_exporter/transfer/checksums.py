@@ -40,6 +40,12 @@ class Entry:
     md5: str = ""
     etag: str = ""
 
+    @property
+    def is_as_pushed(self) -> bool:
+        """Whether the ETag has the form that it has after a push: that of an MD5, or of as many parts as we make."""
+        parts = _PARTS.fullmatch(self.etag)
+        return bool(_MD5.fullmatch(self.etag)) or (parts is not None and int(parts[1]) == -(-self.size // PART_BYTES))
+
 
 def read_entry(told: Mapping[str, Any]) -> Entry:
     """Read what fsspec tells of a file; stores differ in the names."""

@@ -2,7 +2,8 @@
 
 A store has no rename that would make a folder appear at once, and a server may look at any moment. TensorFlow Serving
 tells a version by saved_model.pb: without it the load fails and is tried again, without variables.index it succeeds
-with a model that has no weights. So the graph comes last.
+with a model that has no weights. So the graph comes last. metadata.json comes first: servers look past it, and another
+push of the same number sees at once for which model the number stands.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ..sources.places import GRAPHS
 _ORDER = tuple(
     re.compile(pattern)
     for pattern in (
+        re.escape(METADATA),
         r"variables/(?!.*\.index$).*",
         r"variables/.*",
         r"assets/.*",
         r"assets\.extra/.*",
-        rf"(?!({'|'.join(map(re.escape, (METADATA, *GRAPHS)))})$).*",
-        re.escape(METADATA),
+        rf"(?!({'|'.join(map(re.escape, GRAPHS))})$).*",
         r".*",
     )
 )
@@ -60,7 +61,7 @@ def _parents(parts: list[str]) -> Iterable[str]:
 def upload_order(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Group names so that a group may travel together once the one before it is there.
 
-    Weights, their index, assets, what else there is, metadata.json, and the graph at the very end.
+    metadata.json, weights, their index, assets, what else there is, and the graph at the very end.
     """
     groups: list[list[str]] = [[] for _ in _ORDER]
     for name in sorted(names):

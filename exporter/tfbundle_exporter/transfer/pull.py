@@ -11,7 +11,10 @@ from tfbundle_serving.apis.version_folder import METADATA, list_versions, parse_
 from ..sources.places import GRAPHS
 from .arrival import Arrival, RemoteVersion, arrival, arrive, check_whole
 from .manifest import read_manifest
-from .stores import Store, StoreOptions, local_path, open_store
+from .stores import Store, StoreOptions, local_path, open_store, without_secrets
+
+#: What is larger was not written by an exporter, and is not read into memory.
+_MOST_METADATA_BYTES = 64 << 20
 
 
 def pull(
@@ -46,7 +49,10 @@ def pull(
     """
     base = local_path(str(base_path))
     if base is None:
-        raise ExportError(f"{base_path} is no directory of this machine; to bring versions elsewhere: tfbundle push")
+        raise ExportError(
+            f"{without_secrets(str(base_path))} is no directory of this machine; "
+            "to bring versions elsewhere: tfbundle push"
+        )
     store = open_store(source, options or StoreOptions())
     found = find_remote(store, version)
     if found.number in proven and base.is_dir() and found.number in list_versions(base):
@@ -75,7 +81,11 @@ def find_remote(store: Store, version: str) -> RemoteVersion:
     if not folders:
         raise ExportError(
             f"{store.address} has no versions; expected a version folder, .../digits/7, or the base path above it"
-            + (f"; there is {', '.join(children[:10])}" if children else "; there is nothing at all")
+            + (
+                f"; there is {', '.join(children[:10])}"
+                if children
+                else "; there is nothing at all: is the name right?"
+            )
         )
     wanted = parse_version(version) if version else None
     if wanted is not None:
@@ -87,7 +97,7 @@ def find_remote(store: Store, version: str) -> RemoteVersion:
             not version or (found.manifest is not None and found.manifest.tag == version)
         ):
             return found
-    what = f"no whole version with the tag {version}" if version else "no whole version"
+    what = f"no whole version (one with a {GRAPHS[0]})" + (f" with the tag {version}" if version else "")
     raise ExportError(f"{store.address} has {what}; it has {_say(folders)}")
 
 
@@ -107,6 +117,11 @@ def _from_the_top(store: Store, folders: dict[int, str]) -> Iterator[RemoteVersi
 def _read(store: Store, number: int | None) -> RemoteVersion:
     """Read what a version folder holds, and what it says that it holds."""
     entries = store.list_files()
+    if METADATA in entries and entries[METADATA].size > _MOST_METADATA_BYTES:
+        raise ExportError(
+            f"{store.address}/{METADATA} has {entries[METADATA].size:,} bytes; "
+            f"expected {_MOST_METADATA_BYTES:,} at most"
+        )
     text = store.read(METADATA) if METADATA in entries else None
     manifest = None if text is None else read_manifest(text, f"{store.address}/{METADATA}")
     if number is None:

@@ -21,7 +21,7 @@ from .checksums import Entry, agrees
 from .manifest import Manifest, read_manifest
 from .names import upload_order
 from .progress import open_progress
-from .stores import LocalStore, StoreOptions, local_path
+from .stores import LocalStore, StoreOptions, local_path, without_secrets
 from .workers import do_all
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def push(
     if number is None or not 0 < number < 1 << 63:
         raise ExportError(f"{place} has no number; expected a version folder that is named like one, models/digits/7")
     if parse_version(destination.rstrip("/").rpartition("/")[2]) is not None:
-        above = destination.rstrip("/").rpartition("/")[0]
-        raise ExportError(f"{destination} is a version; expected the base path above it, {above}: the number is added")
+        address = without_secrets(destination).rstrip("/")
+        above = address.rpartition("/")[0]
+        raise ExportError(f"{address} is a version; expected the base path above it, {above}: the number is added")
     local = local_path(destination)
     if local is not None:
         return _to_directory(place, manifest, number, local, jobs)
@@ -164,7 +165,7 @@ class _Sending:
         self._refuse_another(there)
         missing = self._missing(there)
         if missing:
-            there = self._upload(missing)
+            there = self._upload(missing, there)
         hashed = self._prove(there, self._names, verify=verify)
         return Pushed(
             folder=self._folder,
@@ -209,26 +210,31 @@ class _Sending:
             name for name in self._names if name not in there or agrees(there[name], self._folder / name) is not True
         ]
 
-    def _upload(self, names: list[str]) -> dict[str, Entry]:
+    def _upload(self, names: list[str], before: Mapping[str, Entry]) -> dict[str, Entry]:
         begin(logger, "sending %s to %s", self._folder, self._store.address)
-        groups = upload_order(names)
         with open_progress(f"version {self._number}", sum(map(self._size, names))) as on_bytes:
-            for group in groups:
-                is_graph = not set(group).isdisjoint(GRAPHS)
-                if is_graph:
+
+            def put(name: str) -> None:
+                # What was not there when this push began must not be there now: another push may have begun since.
+                try:
+                    self._store.put(name, self._folder / name, on_bytes, is_new=name not in before)
+                except FileExistsError as error:
+                    self._refuse_unless_same(name, error)
+
+            for group in upload_order(names):
+                if not set(group).isdisjoint(GRAPHS):
                     # With the graph it is public: whatever went wrong, or came between, must be known before.
                     self._prove(self._store.list_files(), tuple(n for n in self._names if n not in group), verify=False)
-
-                def put(name: str, is_new: bool = is_graph) -> None:
-                    try:
-                        self._store.put(name, self._folder / name, on_bytes, is_new=is_new)
-                    except FileExistsError as error:
-                        raise ExportError(
-                            f"{self._store.address} has just become whole, by another push; nothing was overwritten"
-                        ) from error
-
                 do_all(put, group, jobs=self._jobs)
         return self._store.list_files()
+
+    def _refuse_unless_same(self, name: str, error: FileExistsError) -> None:
+        entry = self._store.list_files().get(name)
+        if entry is None or not agrees(entry, self._folder / name):
+            raise ExportError(
+                f"{self._store.address}/{name} has just been put there by another push; nothing was overwritten; "
+                "push again when that has ended"
+            ) from error
 
     def _prove(self, there: Mapping[str, Entry], names: tuple[str, ...], *, verify: bool) -> int:
         """Hold what is there against what is here, and count what a hash proves.
@@ -238,8 +244,10 @@ class _Sending:
         """
         begin(logger, "checking %s", self._store.address)
         proven = {name: agrees(there[name], self._folder / name) if name in there else False for name in names}
-        if verify:
-            for name in (name for name, outcome in proven.items() if outcome is None):
+        # Where one ETag is an MD5, one that is not is that of another content, or of an object encrypted otherwise.
+        are_md5 = any(outcome and there[name].is_as_pushed for name, outcome in proven.items())
+        for name in (name for name, outcome in proven.items() if outcome is None):
+            if verify or (are_md5 and there[name].is_as_pushed):
                 proven[name] = self._read_back(name)
         wrong = [name for name, outcome in proven.items() if outcome is False]
         if wrong:

@@ -16,7 +16,7 @@ from tfbundle_serving.apis.errors import ExportError
 
 from .checksums import PART_BYTES, Entry, read_entry
 from .store_errors import speaking_of
-from .stores import OnBytes, StoreOptions
+from .stores import OnBytes, StoreOptions, without_secrets
 
 # It logs with a traceback what it then raises, and logging says that on stderr where nobody has set it up.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
@@ -34,6 +34,11 @@ def open_remote(url: str, options: StoreOptions) -> RemoteStore:
         ExportError: fsspec does not know the scheme, what it needs for it is not installed, or an option is wrong.
     """
     scheme = url.split(":", 1)[0].lower()
+    address = without_secrets(url).rstrip("/")
+    if address != url.rstrip("/") and scheme in _WITHOUT_FOLDERS:
+        raise ExportError(
+            f"{address}: no name and no password belong into the URL; credentials come by the environment"
+        )
     values = dict(options.values)
     if options.endpoint_url:
         if scheme not in _ENDPOINT:
@@ -47,11 +52,11 @@ def open_remote(url: str, options: StoreOptions) -> RemoteStore:
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     # Instances and listings are kept for a process's life by default, and --watch lives long.
     values |= {"skip_instance_cache": True, "use_listings_cache": False}
-    with speaking_of(url):
+    with speaking_of(address):
         files, root = fsspec.core.url_to_fs(url, **values)
     if not str(root).strip("/") and scheme in _WITHOUT_FOLDERS:
-        raise ExportError(f"{url} names no bucket; expected {scheme}://bucket/models/digits")
-    return RemoteStore(address=url.rstrip("/"), files=files, root=str(root).rstrip("/"), scheme=scheme)
+        raise ExportError(f"{address} names no bucket; expected {scheme}://bucket/models/digits")
+    return RemoteStore(address=address, files=files, root=str(root).rstrip("/"), scheme=scheme)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
 
+from .stores import without_secrets
+
 _CREDENTIALS = (
     "there are no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (S3) or "
     "GOOGLE_APPLICATION_CREDENTIALS (Google), or give the machine a role"
@@ -62,7 +64,7 @@ def speaking_of(address: str) -> Iterator[None]:
 
 
 def _meaning(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     if isinstance(error, ValueError) and "rotocol not known" in text:
         return f"nothing here reaches such a URL ({text}); expected a directory, s3://, gs:// or what else fsspec knows"
     if isinstance(error, TypeError):

@@ -22,6 +22,15 @@ OnBytes = Callable[[int], None]
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*(::|://)")
 
 
+#: Name and password in a URL.
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def without_secrets(text: str) -> str:
+    """Take names and passwords out of the URLs in a text: messages end in logs."""
+    return _USER.sub("", text)
+
+
 class Store(Protocol):
     """One folder somewhere, and what is below it; names are relative to it, with "/" between parts."""
 
