@@ -329,8 +329,10 @@ def test_the_command_and_its_junit(
     assert "values differ by more than" in str(failure.get("message"))
     assert "Does what is served equal what is expected?" in html.read_text()
     assert main(["parity", url, "digits", "--label", "canary", "--against-label", "stable", *common]) == 1
-    equal = ["parity", url, "digits", "--version", "1", "--against", running.rest_url, "--against-version", "1"]
+    equal = ["parity", url, "digits", "--version", "1", "--against", running.rest_url, "--against-label", "stable"]
+    capsys.readouterr()
     assert main([*equal, *common]) == 0
+    assert f"\nexpected: digits version 1 at {running.rest_url}, " in capsys.readouterr().out
     assert (
         main(["parity", url, "digits", "--version", "2", "--against-version", "1", "--tolerance", "float32=0,1"]) == 0
     )

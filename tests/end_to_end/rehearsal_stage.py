@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.docker.compose_project import Compose
+from tests.docker.compose_project import ROOT, Compose
 from tests.end_to_end.commands import run
 from tests.servers import RunningServer, start_server, stop_server
 from tfbundle_client import Client
@@ -70,6 +70,7 @@ class Container:
     def __init__(self, models: Path, config: Path, recorded: Path) -> None:
         del recorded  # its file system is read-only
         self.base_path = "/models/digits"
+        shutil.copy(ROOT / "serving/monitoring.config", config.parent)
         self._project = Compose("embedded", models, CONFIG_DIR=str(config.parent))
 
     def start(self) -> str:

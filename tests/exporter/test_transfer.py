@@ -321,9 +321,9 @@ class TestPlaces:
     )
     def test_a_password_is_not_repeated(self, source: str, tmp_path: Path) -> None:
         """Messages end in logs."""
-        for attempt in (lambda: pull(source, tmp_path / "back"), lambda: pull(str(tmp_path), f"{source}/7")):
+        for here, there in ((source, str(tmp_path / "back")), (str(tmp_path), f"{source}/7")):
             with pytest.raises(ExportError) as refused:
-                attempt()
+                pull(here, there)
             assert "geheim" not in str(refused.value)
 
     def test_a_base_path_is_on_this_machine(self, tmp_path: Path) -> None:

@@ -207,7 +207,10 @@ def test_what_could_not_be_served_is_refused(
         (["models/a"], "absolute path"),
         (["gs://bucket/a"], "no plain path"),
         (["/a"], "no volume can be mounted"),
-        (["/srv/a", "/data/b"], "no volume can be mounted"),
+        (["/srv/a", "/data/b"], "no volume can be mounted: a container has a file system of its own below /"),
+        (["/tmp/x/a", "/tmp/x/b"], r"a /tmp of its own.* /models \(base_path: \"/models/0\"\), .*--models-dir"),
+        (["/config/a"], "configuration in /config"),
+        (["/opt/a"], "files of its own in /opt"),
         (["/models/../etc/a"], "no plain path"),
         ([], "names no model"),
     ],
@@ -257,6 +260,29 @@ def test_compose_is_one_file_that_stands_alone(render: Render, config: Callable[
         assert "monitoring" not in filled["command"]
         assert "$$models" in filled["healthcheck"]["test"][3]
         assert not {"build", "profiles"} & filled.keys()
+
+
+def test_compose_says_what_it_mounts_besides_the_configuration(
+    config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project around models.config, which the container would see, is told; files of ours and the output are not."""
+    from tfbundle_serving.cli import main
+
+    version(tmp_path / "models", "a", 1)
+    own = tmp_path / "own"
+    own.mkdir()
+    path = config(a="").rename(own / "models.config")
+    for name in ("monitoring.config", "models.config.history", ".models.config.lock"):
+        (own / name).touch()
+    arguments = ["render", "compose", "--config", str(path), "--models-dir", str(tmp_path / "models")]
+    for _ in range(2):
+        main([*arguments, "--output", str(own / "compose.yaml")])
+        assert "is mounted at /config" not in capsys.readouterr().err
+    (own / ".env").touch()
+    main([*arguments, "--output", str(own / "compose.yaml")])
+    assert f"all of {own} is mounted at /config, and there is more in it than configuration (.env): give" in (
+        capsys.readouterr().err
+    )
 
 
 def test_output_goes_to_a_file_or_a_folder(config: Callable[..., Path], tmp_path: Path) -> None:

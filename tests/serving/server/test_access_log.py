@@ -161,6 +161,18 @@ def keyed(tiny_models: Path) -> Any:
         yield f"http://127.0.0.1:{server.rest_port}", channel
 
 
+def test_a_wrong_key_is_told_from_none(keyed: tuple[str, grpc.Channel]) -> None:
+    """Both are refused, over both protocols: one is told how to send a key, the other that its key is not known."""
+    url, channel = keyed
+    for headers, said in (({}, "needs an API key"), ({"X-API-Key": "k3"}, "does not know the API key that was sent")):
+        reply = requests.get(f"{url}/v1/models", headers=headers, timeout=30)
+        metadata = [(name.lower(), value) for name, value in headers.items()]
+        code, text = refusal(channel, metadata=metadata)
+        assert (reply.status_code, code) == (401, "UNAUTHENTICATED")
+        assert said in text
+        assert reply.json() == {"error": text}
+
+
 def test_what_needs_no_key(keyed: tuple[str, grpc.Channel]) -> None:
     """Probes and browsers' preflight requests cannot carry one; everything else needs it."""
     url, channel = keyed

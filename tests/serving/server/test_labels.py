@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tfbundle_client import Client
 from tfbundle_serving.apis.errors import FailedPrecondition
 from tfbundle_serving.apis.version_policy import Latest
 from tfbundle_serving.config.models import ModelConfig
+from tfbundle_serving.server import lifecycle
 from tfbundle_serving.server.lifecycle import Server
 from tfbundle_serving.server.settings import LoadSettings, ServerSettings
 from tfbundle_serving.server.version_labels import check_labels
@@ -62,3 +64,25 @@ def test_every_labelled_version_is_waited_for(tiny_models: Path, half_plus_ten: 
         assert found == {"stable": 3.0, "canary": 11.0, "too": 11.0}
     finally:
         server.stop()
+
+
+def test_a_labelled_version_that_cannot_be_loaded(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While its tries are waited for, the log says so once; then the error names the flag that does without it."""
+    publish(tiny_models / "half_plus_two/123", tmp_path, 1)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/saved_model.pb").touch()
+    monkeypatch.setattr(lifecycle, "_SILENT_S", 0.2)
+    model = ModelConfig(
+        name="m", base_path=str(tmp_path), policy=Latest(num_versions=2), labels={"stable": 1, "canary": 2}
+    )
+    loading = LoadSettings(max_retries=1, retry_interval_s=1.5)
+    with (
+        caplog.at_level(logging.INFO, logger="tfbundle_serving"),
+        pytest.raises(FailedPrecondition, match=r"version 2 of model m, .*without it, add --allow_version_labels_for_"),
+    ):
+        Server(ServerSettings(models=(model,), rest_port=None, loading=loading)).start()
+    said = [line for line in caplog.messages if "waits for" in line]
+    assert said[-1] == "before listening, the server waits for m version 2 (label canary)"
+    assert len(said) == len(set(said))
