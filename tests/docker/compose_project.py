@@ -50,6 +50,10 @@ class Compose:
             "TENSORFLOW_SERVING_IMAGE": STAND_IN,
         }
 
+    def set(self, **settings: str) -> None:
+        """Change variables of .env."""
+        self._environment |= settings
+
     def run(self, *arguments: str) -> str:
         """Run one compose command and give its output."""
         done = subprocess.run(

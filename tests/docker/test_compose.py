@@ -22,6 +22,7 @@ from tests.docker.compose_project import ROOT, STAND_IN, Compose, engine_answers
 from tests.docker.free_ports import free_port
 from tests.models import save_half_plus
 from tfbundle_client import Client, PermissionDenied, Tls, Unauthenticated
+from tfbundle_serving.apis.tfrecord import read_records
 
 pytestmark = [
     pytest.mark.docker,
@@ -92,6 +93,47 @@ def test_the_container_runs_without_root_and_stops_at_once(compose: Compose) -> 
     compose.run("stop", "--timeout", "20")
     states = compose.run("ps", "--all", "--format", "json")
     assert '"ExitCode":0' in states.replace(" ", ""), states
+
+
+@pytest.mark.usefixtures("image")
+def test_requests_are_recorded_on_a_volume(tmp_path: Path) -> None:
+    """The server that may write nowhere else records to /records, readable by itself alone, and `cp` brings it out."""
+    models = tmp_path / "models"
+    save_half_plus(models / "digits" / "1")
+    for folder in (tmp_path, models):
+        folder.chmod(0o755)
+    project = Compose("embedded", models, SERVER_FLAGS="--record=/records/requests.tfrecord --record_rate=1")
+    try:
+        project.run("up", "--detach", "--wait", "--wait-timeout", "120")
+        with Client(f"grpc://127.0.0.1:{project.grpc_port}") as client:
+            for _ in range(3):
+                client.predict("digits", np.array([1.0], np.float32))
+        project.run("stop", "--timeout", "20")
+        project.run("up", "--detach", "--wait", "--wait-timeout", "120", "--force-recreate")
+        project.run("cp", "embedded:/records/requests.tfrecord", str(tmp_path / "requests"))
+        assert len(list(read_records(tmp_path / "requests"))) == 3
+        assert project.run("exec", "-T", "embedded", "stat", "-c", "%u %a", "/records").split() == ["10001", "700"]
+        assert "refused" in project.run("exec", "-T", "embedded", "sh", "-c", "touch /config/x /x 2>&1 || echo refused")
+    finally:
+        project.run("down", "--volumes", "--timeout", "20")
+
+
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("setting", ["MODELS_DIR", "CONFIG_DIR"])
+def test_a_folder_that_is_missing_is_an_error(tmp_path: Path, setting: str) -> None:
+    """It is not made as an empty one of root's, and nothing is started again and again."""
+    models = tmp_path / "models"
+    models.mkdir()
+    missing = tmp_path / "mistyped"
+    project = Compose("embedded", models)
+    project.set(**{setting: str(missing)})
+    try:
+        with pytest.raises(AssertionError, match=f"{missing}"):
+            project.run("up", "--detach")
+        assert not missing.exists()
+        assert not project.run("ps", "--services").split()
+    finally:
+        project.run("down", "--volumes")
 
 
 @pytest.mark.usefixtures("image")

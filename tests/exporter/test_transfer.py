@@ -139,6 +139,22 @@ class TestPush:
         with pytest.raises(ExportError, match=r"is a version; expected the base path above it"):
             push(write_sealed(tmp_path / "digits", 7), f"{base}/7")
 
+    def test_a_folder_of_models_is_no_base_path(
+        self, base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A push beside models is refused and names the base path; a new one under another name is mentioned."""
+        above = base.rpartition("/")[0]
+        folder = write_sealed(tmp_path / "digits", 1, model="digits")
+        with caplog.at_level("INFO", logger="tfbundle_exporter"):
+            push(folder, base)
+            assert "becomes a base path" not in caplog.text
+            push(folder, f"{above}/other")
+            push(write_sealed(tmp_path / "digits", 2, model="digits"), f"{above}/other")
+        assert caplog.text.count("becomes a base path") == 1
+        assert "/other/digits" in caplog.text
+        with pytest.raises(ExportError, match=r"holds models \(digits, other\) and no version; .*/digits$"):
+            push(folder, above)
+
     def test_what_is_sent_when(self, faulty: type[FaultyFileSystem], tmp_path: Path) -> None:
         """The graph last, metadata.json first, weights before their index."""
         push(write_sealed(tmp_path / "digits", 1), "faulty://models/digits")

@@ -40,9 +40,9 @@ def print_parity(report: ParityReport) -> None:
         columns,
         rows,
     )
+    print(f"expected: {report.reference}")
     if report.is_equal:
         return
-    print(f"expected: {report.reference}")
     for way, each in zip(report.names, report.transports, strict=True):
         for run in each.runs:
             for name, comparison in run.comparisons.items():

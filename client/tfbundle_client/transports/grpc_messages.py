@@ -22,7 +22,7 @@ from tfbundle_serving.apis.errors import (
     Unavailable,
     Unknown,
 )
-from tfbundle_serving.apis.health import decode_health_response, encode_health_request
+from tfbundle_serving.apis.health import decode_health_list, decode_health_response, encode_health_request
 from tfbundle_serving.apis.input_proto import ExamplesRequest, encode_examples_request
 from tfbundle_serving.apis.model_metadata import MetadataRequest, decode_metadata_response, encode_metadata_request
 from tfbundle_serving.apis.model_status import decode_status_response, encode_status_request
@@ -41,6 +41,7 @@ from .transport import (
     Call,
     ClassifyCall,
     HealthCall,
+    HealthListCall,
     MetadataCall,
     MultiInferenceCall,
     PredictCall,
@@ -105,6 +106,10 @@ def _build_health(call: HealthCall) -> bytes:
     return encode_health_request(call.service)
 
 
+def _build_health_list(_: HealthListCall) -> bytes:
+    return b""
+
+
 def _whole(decode: Callable[[bytes], Any]) -> Callable[[bytes, Any], Any]:
     """Give a reader its second argument: a message says everything itself."""
     return lambda body, _call: decode(body)
@@ -122,6 +127,7 @@ METHODS: dict[type[Call[Any]], Method] = {
     StatusCall: Method(f"{_MODEL}/GetModelStatus", _build_status, _whole(decode_status_response)),
     ReloadCall: Method(f"{_MODEL}/HandleReloadConfigRequest", _build_reload, _whole(decode_reload_reply)),
     HealthCall: Method("/grpc.health.v1.Health/Check", _build_health, _whole(decode_health_response)),
+    HealthListCall: Method("/grpc.health.v1.Health/List", _build_health_list, _whole(decode_health_list)),
 }
 
 

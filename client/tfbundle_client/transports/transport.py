@@ -149,6 +149,11 @@ class HealthCall(Call[ServingStatus]):
     service: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthListCall(Call[dict[str, ServingStatus]]):
+    """Ask for the health of everything that a server tells apart; `spec` names no model. Over gRPC only."""
+
+
 class Transport(Protocol):
     """A way to a server. Implementations are safe to use from several threads, and after a fork."""
 

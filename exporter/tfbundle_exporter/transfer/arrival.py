@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import check_files, files_below, sha256_of
 from tfbundle_serving.apis.version_folder import METADATA, list_versions
 
 from ..progress import begin
 from ..publishing.base_path import check_base_path, check_free, check_free_space, staging_folder
 from ..publishing.disk_errors import writing_to
 from ..publishing.publish import publish
-from ..reading.file_check import check_files
-from ..sources.artefacts import files_below, sha256_of
 from ..sources.places import GRAPHS
 from .checksums import Entry
 from .manifest import Manifest

@@ -25,12 +25,14 @@ class Manifest:
         files: SHA-256 of every other file, by its name relative to the version folder.
         number: The number that it was given; None where it does not say.
         tag: Its tag; "" where it has none.
+        model: The name of its model; "" where it does not say.
     """
 
     text: bytes
     files: Mapping[str, str]
     number: int | None
     tag: str
+    model: str
 
 
 def read_manifest(text: bytes, where: str) -> Manifest:
@@ -56,10 +58,11 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     check_names([*files, METADATA], where)
     if set(files).isdisjoint(GRAPHS) or METADATA in files:
         raise ExportError(f"{where} is not that of a version: expected hashes of {GRAPHS[0]} and of all but itself")
-    number, tag = content.get("version"), content.get("tag")
+    number, tag, model = content.get("version"), content.get("tag"), content.get("model_name")
     return Manifest(
         text=text,
         files=files,
         number=number if isinstance(number, int) and not isinstance(number, bool) else None,
         tag=tag if isinstance(tag, str) else "",
+        model=model if isinstance(model, str) else "",
     )

@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import check_files, sha256_of
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, parse_version
 
 from ..progress import begin
-from ..reading.file_check import check_files
-from ..sources.artefacts import sha256_of
 from ..sources.places import GRAPHS, version_folder
 from .arrival import RemoteVersion, arrive
 from .checksums import Entry, agrees
+from .destination import check_destination
 from .manifest import Manifest, read_manifest
 from .names import upload_order
 from .progress import open_progress
@@ -95,7 +95,7 @@ def push(
 
     Raises:
         ExportError: The folder is not what metadata.json says, the number stands for another content there, or the
-            store cannot be reached or does not hold afterwards what was sent.
+            store cannot be reached or does not hold afterwards what was sent, or the destination holds models.
     """
     place = version_folder(folder)
     manifest = _read_whole(place)
@@ -108,10 +108,12 @@ def push(
         raise ExportError(f"{address} is a version; expected the base path above it, {above}: the number is added")
     local = local_path(destination)
     if local is not None:
+        check_destination(LocalStore(root=local), manifest.model)
         return _to_directory(place, manifest, number, local, jobs)
     from .remote_store import open_remote
 
     base = open_remote(destination, options or StoreOptions())
+    check_destination(base, manifest.model)
     return _Sending(place, manifest, number, base.below(str(number)), jobs).send(verify=verify)
 
 

@@ -149,6 +149,11 @@ def compose_command(**options: Any) -> None:
     shows_metrics = (config.parent / MONITORING).is_file()
     if not shows_metrics:
         _say(f"there is no {MONITORING} beside {config.name}, so the server will show no metrics")
+    if more := _not_configuration(config.parent, options["output"]):
+        _say(
+            f"all of {config.parent} is mounted at /config, and there is more in it than configuration "
+            f"({', '.join(more[:3])}{', ...' if len(more) > 3 else ''}): give {config.name} a folder of its own"
+        )
     filled = fill(
         yaml.safe_load(template("compose.yaml").read_text("utf-8")),
         template("healthcheck.sh").read_text("utf-8"),
@@ -164,6 +169,12 @@ def compose_command(**options: Any) -> None:
         ),
     )
     _write([filled], options)
+
+
+def _not_configuration(folder: Path, output: str | None) -> list[str]:
+    """List what lies in a folder besides *.config, what `tfbundle promote` keeps beside them, and the output."""
+    ours = None if output is None else Path(output).resolve()
+    return sorted(each.name for each in folder.iterdir() if ".config" not in each.name and each.resolve() != ours)
 
 
 def _read(options: dict[str, Any]) -> tuple[Sequence[ModelConfig], str, dict[str, OnDisk]]:

@@ -17,8 +17,16 @@ from tfbundle_serving.apis.version_folder import list_versions
 from tfbundle_serving.apis.version_policy import Latest, Specific
 from tfbundle_serving.config.models import ModelConfig
 
-#: Folders of a container that a volume must not hide.
-_TAKEN = ("/", "/config", "/tmp", "/usr", "/etc", "/bin", "/lib", "/proc", "/sys", "/dev", "/var", "/home", "/opt")
+#: Folders of a container that a volume must not hide, with what is there; below those of the first table neither.
+_TAKEN_WHOLE = {"/tmp": "a /tmp of its own, which is empty at each start", "/config": "its configuration in /config"}
+_TAKEN = {
+    **_TAKEN_WHOLE,
+    "/": "a file system of its own below /",
+    **{
+        folder: f"files of its own in {folder}"
+        for folder in ("/usr", "/etc", "/bin", "/lib", "/proc", "/sys", "/dev", "/var", "/home", "/opt")
+    },
+}
 
 #: What a path may be made of, so that it can stand in a command line and in YAML as it is.
 _PLAIN_PATH = re.compile(r"/[\w./@+=~-]+", re.ASCII)
@@ -56,11 +64,13 @@ def mount_root(models: Sequence[ModelConfig]) -> str:
                 f"model {model.name!r}: a name with other letters than those of [A-Za-z0-9_.-] cannot stand in a URL"
             )
     root = os.path.commonpath([str(PurePosixPath(model.base_path).parent) for model in models])
-    if root in _TAKEN or root.startswith(("/config/", "/tmp/")):
+    taken = next((top for top in _TAKEN_WHOLE if root.startswith(f"{top}/")), root)
+    if taken in _TAKEN:
         listed = ", ".join(model.base_path for model in models)
         raise InvalidArgument(
-            f"the base paths {listed} have the folder {root} in common, where no volume can be mounted; "
-            "put all models below one folder such as /models"
+            f"the base paths {listed} have the folder {root} in common, where no volume can be mounted: a container "
+            f"has {_TAKEN[taken]}; write in base_path where the container shall have them, below one folder such as "
+            f'/models (base_path: "/models/{models[0].name}"), and say with --models-dir where they are on this machine'
         )
     return root
 

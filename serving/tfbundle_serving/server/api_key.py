@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tfbundle_serving.apis.errors import InvalidArgument, NotFound
 
-#: What a request without a valid key is told.
-REFUSAL = "this server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+#: What a request without a key is told, and one whose key is not among ours.
+NO_KEY = "this server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+UNKNOWN_KEY = "this server does not know the API key that was sent; ask whoever runs it for one that it knows"
 
 _BEARER = b"bearer "
 
@@ -53,9 +54,12 @@ class ApiKeys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
 
-    def allow(self, headers: Iterable[tuple[str | bytes, str | bytes]]) -> bool:
-        """Tell whether headers, their names in lower case, carry a key that is accepted."""
-        return any(self._is_known(key) for key in map(_key_in, headers) if key)
+    def refusal(self, headers: Iterable[tuple[str | bytes, str | bytes]]) -> str:
+        """Say why headers, their names in lower case, open nothing; "" where they carry a key that is accepted."""
+        sent = [key for key in map(_key_in, headers) if key]
+        if not sent:
+            return NO_KEY
+        return "" if any(map(self._is_known, sent)) else UNKNOWN_KEY
 
     def _is_known(self, key: bytes) -> bool:
         # Digests are equally long and every one is compared, so the time taken says nothing about a key.

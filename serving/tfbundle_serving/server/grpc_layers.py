@@ -13,18 +13,21 @@ from tfbundle_serving.apis.errors import DeadlineExceeded, Unauthenticated
 
 from . import access_log
 from .access_log import Access, AccessLog
-from .api_key import REFUSAL, ApiKeys
+from .api_key import NO_KEY, UNKNOWN_KEY, ApiKeys
 from .grpc_methods import Asked, Call, Find, Handler, Method, refusing
 from .grpc_status import as_api_error
+from .health_service import LIST
 from .health_service import SERVICE as HEALTH
 
 
 def with_keys(find: Find, keys: ApiKeys) -> Find:
-    """Refuse who has no key. Health checks need none: those who ask for health cannot be told secrets."""
-    refused = refusing(Unauthenticated(REFUSAL))
+    """Refuse who has no key. Health checks need none: those who ask cannot be told secrets, and are told no names."""
+    refused = {text: refusing(Unauthenticated(text)) for text in (NO_KEY, UNKNOWN_KEY)}
 
     def find_if_allowed(asked: Asked) -> Method:
-        return find(asked) if asked.path.startswith(f"/{HEALTH}/") or keys.allow(asked.headers) else refused
+        is_check = asked.path.startswith(f"/{HEALTH}/") and asked.path != LIST
+        refusal = "" if is_check else keys.refusal(asked.headers)
+        return refused[refusal] if refusal else find(asked)
 
     return find_if_allowed
 

@@ -30,7 +30,7 @@ from .repository import Repository, check_models_dir
 from .rest_api import RestApi
 from .runner import Runner
 from .settings import LoadSettings, ServerSettings
-from .settled import available_versions, failed_models, has_met_its_labels, has_settled, say_failed
+from .settled import available_versions, awaited_labels, failed_models, has_settled, say_failed
 from .version_labels import bound_versions, check_labels
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ log = logging.getLogger(__name__)
 
 #: Makes a context, such as one that silences stderr.
 Importing = Callable[[], AbstractContextManager[None]]
+
+#: A start that waits longer than this for labelled versions says so, and again when it waits for others.
+_SILENT_S = 5.0
+#: What may be added to the command line where a labelled version cannot be loaded.
+_LABELS_FLAG = "--allow_version_labels_for_unavailable_models=true"
 
 
 class StartCancelledError(BundleError):
@@ -251,10 +256,19 @@ class Server:
 
     def _await_models(self, models: tuple[ModelConfig, ...], cancelled: threading.Event, *, is_lenient: bool) -> None:
         is_folder = self.settings.models_dir is not None
-        self._manager.wait(
+        said = ""
+        while not self._manager.wait(
             lambda: all(self._has_settled(model, is_lenient=is_lenient or is_folder) for model in models),
+            timeout_s=_SILENT_S,
             cancelled=cancelled,
-        )
+        ):
+            if cancelled.is_set():
+                break
+            awaited = self._say_awaited(models)
+            if awaited and awaited != said:
+                hint = "" if self.settings.unavailable_labels else f"; {_LABELS_FLAG} would not wait for one that fails"
+                log.info("before listening, the server waits for %s%s", awaited, hint)
+            said = awaited
         if cancelled.is_set():
             raise StartCancelledError("stopped before the models were loaded")
         failed = failed_models(self._manager, models)
@@ -266,7 +280,7 @@ class Server:
                 self._check_labels(model)
             except FailedPrecondition as error:
                 if not is_lenient:
-                    raise
+                    raise FailedPrecondition(f"{error.message}; to start without it, add {_LABELS_FLAG}") from error
                 log.error("%s", error.message)
             self._manager.set_labels(model.name, model.labels)
 
@@ -281,12 +295,21 @@ class Server:
     def _has_settled(self, model: ModelConfig, *, is_lenient: bool) -> bool:
         if has_settled(self._manager, model.name):
             # Callers who name a label must not find a server that has opened and does not know what it means yet.
-            return has_met_its_labels(self._manager, model, must=self._bound_versions(model))
+            return not self._awaited_labels(model)
         # The first failure is enough to go on where others are served meanwhile.
         return is_lenient and len(self._manager.failures(model.name)) == len(self._manager.status(model.name))
 
-    def _bound_versions(self, model: ModelConfig) -> list[int]:
-        return bound_versions(model, now={}, allow_unavailable=self.settings.unavailable_labels)
+    def _say_awaited(self, models: Iterable[ModelConfig]) -> str:
+        """Name the labelled versions that have neither answered nor failed for good; "" where there are none."""
+        return ", ".join(
+            f"{model.name} version {version} (label {label})"
+            for model in models
+            for label, version in self._awaited_labels(model).items()
+        )
+
+    def _awaited_labels(self, model: ModelConfig) -> dict[str, int]:
+        must = bound_versions(model, now={}, allow_unavailable=self.settings.unavailable_labels)
+        return awaited_labels(self._manager, model, must=must)
 
 
 def freeze_tensorflow(importing: Importing = contextlib.nullcontext) -> None:

@@ -18,7 +18,7 @@ from tfbundle_serving.apis.health import ServingStatus
 
 from . import access_log
 from .access_log import Access, AccessLog
-from .api_key import REFUSAL, ApiKeys
+from .api_key import ApiKeys
 from .health import Health
 from .rest_protocol import target
 
@@ -91,11 +91,12 @@ def with_keys(app: App, keys: ApiKeys) -> App:
     """Answer 401 to who has no key. Browsers ask OPTIONS without one, by their own rules."""
 
     async def answer(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["method"] == "OPTIONS" or keys.allow(scope["headers"]):
+        refusal = "" if scope["method"] == "OPTIONS" else keys.refusal(scope["headers"])
+        if not refusal:
             await app(scope, receive, send)
             return
         challenge = (b"www-authenticate", b"Bearer")
-        await _refuse(scope, receive, send, Unauthenticated.http_status, REFUSAL, challenge)
+        await _refuse(scope, receive, send, Unauthenticated.http_status, refusal, challenge)
 
     return answer
 

@@ -31,8 +31,8 @@ def have_versions_settled(manager: Manager, model: str, versions: Iterable[int])
     return all(states.get(version, State.END) in (State.AVAILABLE, State.END) for version in versions)
 
 
-def has_met_its_labels(manager: Manager, model: ModelConfig, *, must: Container[int]) -> bool:
-    """Tell whether each version that a label means answers, or cannot be waited for any longer.
+def awaited_labels(manager: Manager, model: ModelConfig, *, must: Container[int]) -> dict[str, int]:
+    """Find the labels whose versions neither answer nor are given up, with these versions.
 
     Args:
         manager: Loads them.
@@ -40,10 +40,11 @@ def has_met_its_labels(manager: Manager, model: ModelConfig, *, must: Container[
         must: Versions without which the labels are refused: all their tries are waited for. Any other may fail once.
     """
     failed = {failure.version for failure in manager.failures(model.name)}
-    return all(
-        (version in failed and version not in must) or have_versions_settled(manager, model.name, [version])
-        for version in model.labels.values()
-    )
+    return {
+        label: version
+        for label, version in model.labels.items()
+        if not (version in failed and version not in must) and not have_versions_settled(manager, model.name, [version])
+    }
 
 
 def failed_models(manager: Manager, models: Iterable[ModelConfig]) -> Failed:
