@@ -106,6 +106,7 @@ class AsyncClient(ClientBase):
     status = awaited(ClientBase._ask_status)
     wait_until_available = awaited(ClientBase._ask_wait_until_available)
     health = awaited(ClientBase._ask_health)
+    health_list = awaited(ClientBase._ask_health_list)
     reload_config = awaited(ClientBase._ask_reload_config)
 
     async def close(self) -> None:

@@ -107,6 +107,7 @@ class Client(ClientBase):
     status = blocking(ClientBase._ask_status)
     wait_until_available = blocking(ClientBase._ask_wait_until_available)
     health = blocking(ClientBase._ask_health)
+    health_list = blocking(ClientBase._ask_health_list)
     reload_config = blocking(ClientBase._ask_reload_config)
 
     def close(self) -> None:

@@ -321,6 +321,20 @@ class ClientBase(ClientSetup):
         )
         return self._carry_out(flow, _spec(service), Tries())
 
+    def _ask_health_list(self, *, timeout: Timeout = UNSET) -> Flow[dict[str, bool]]:
+        """Ask what a server tells apart, and which of it takes requests; over gRPC only.
+
+        The embedded server names "" (the server as a whole) and its models. TensorFlow Serving does not answer this.
+
+        Args:
+            timeout: Seconds for the whole call; None means no limit.
+
+        Raises:
+            Unimplemented: The server lists nothing, or the client speaks REST.
+            ApiError: Another failure, by its status.
+        """
+        return self._carry_out(flows_server.health_list(self._deadline(timeout)), ModelSpec(""), Tries())
+
     def _ask_reload_config(
         self,
         config: str | bytes | Mapping[str, Any],

@@ -310,16 +310,32 @@ def test_a_refused_canary_is_put_back(shop: Shop, rolling: RunningServer, keep: 
         ([_SURER, "--labels", __file__], "is not a .npy file"),
         ([_SURER, "--inputs", __file__], "it is no TFRecord file; nothing was changed"),
         ([_SURER, "--inputs", os.devnull], "could be compared: there is none; nothing was changed"),
+        ([_SURER, "--signature", "nope"], "has no signature nope; it has"),
+        ([_SURER, "--inputs", "narrow.npy"], "does not take them: "),
+        ([_SURER, "--inputs", "five.npy", "--labels", "six.npy"], "6 true classes and 5 rows"),
+        ([], "VERSION is missing"),
+        ([_SURER, "--drop", "--keep"], "--drop compares nothing"),
         ([_SURER, "--max-latency-ratio", "nan"], "'nan' is not a number"),
     ],
 )
-def test_no_verdict(shop: Shop, rolling: RunningServer, arguments: list[object], message: str) -> None:
+def test_no_verdict(
+    shop: Shop,
+    rolling: RunningServer,
+    arguments: list[object],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Where nothing could be compared, the exit code is 2, one line says why, and all is as before."""
+    monkeypatch.chdir(tmp_path)
+    for name, array in (("narrow", draw(5)[:, :1]), ("five", draw(5)), ("six", np.zeros(6, int))):
+        np.save(f"{name}.npy", array)
     before = shop.write()
     code, out, errors = _ask(shop, rolling, *arguments)
     assert (code, out) == (2, "")
     (line,) = [each for each in errors.splitlines() if each.startswith("error:")]
     assert message in line
+    assert ("asking" in errors) is False
     assert shop.config.read_text() == before
     assert _serves(rolling, "stable") == 1
 

@@ -158,8 +158,8 @@ def numbers(folder: Path) -> list[str]:
 
 
 def pruned(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    """Prune, and give the document."""
-    assert main(["prune", *map(str, arguments), "--json"]) == 0
+    """Prune a base path that nothing need serve, and give the document."""
+    assert main(["prune", *map(str, arguments), "--unserved", "--json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
 
@@ -224,7 +224,7 @@ class TestTrash:
         assert [each["version"] for each in pruned(capsys, base, "--keep", 1)["pruned"]] == [1]
         assert main(["prune", str(base), "--pin", "9"]) == 1
         (base / ".pinned").write_text("three")
-        assert main(["prune", str(base)]) == 1
+        assert main(["prune", str(base), "--unserved"]) == 1
         assert ".pinned is damaged" in capsys.readouterr().err
 
 
@@ -243,14 +243,18 @@ class TestConfig:
         }
 
     def test_a_config_without_the_model(self, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """One that was named is a mistake, one that happens to lie here is not."""
+        """One that was named is a mistake; one that happens to lie here tells nothing, and nothing goes for that."""
         config = tmp_path / "models.config"
         config.write_text((CONFIG % ("/x/y", "2", 2)).replace("digits", "other"))
         assert main(["prune", str(base), "--keep", "1", "--config", str(config)]) == 1
         assert "has no model digits; it has other" in capsys.readouterr().err
         assert len(numbers(base)) == 5
-        assert main(["prune", str(base), "--keep", "1"]) == 0
-        assert "has no model digits, so that labels and rollbacks are not known" in capsys.readouterr().err
+        assert main(["prune", str(base), "--keep", "1", "--json"]) == 1
+        found = capsys.readouterr()
+        assert "has no model digits, so that labels and rollbacks are not known" in found.err
+        assert "--unserved goes on if nothing serves it; nothing was pruned" in json.loads(found.out)["error"]
+        assert len(numbers(base)) == 5
+        assert len(pruned(capsys, base, "--keep", 1)["pruned"]) == 4
 
     def test_a_config_that_is_none(self, base: Path, tmp_path: Path) -> None:
         """Nobody knows what it would have said, so nothing goes."""
@@ -315,6 +319,11 @@ class TestMisuse:
         """The message says what was expected."""
         assert main(["prune", str(tmp_path / "nothing")]) == 1
         assert "expected a base path" in capsys.readouterr().err
+
+    def test_the_folder_above(self, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A folder of base paths is none, and those in it are named."""
+        assert main(["prune", str(base.parent), "--unserved"]) == 1
+        assert "these in it have some: digits; nothing was pruned" in capsys.readouterr().err
 
     def test_a_linked_version(self, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The link goes, and what it leads to stays."""

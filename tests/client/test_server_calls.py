@@ -44,6 +44,11 @@ def test_health(reloading: tuple[RunningServer, Path], face: str) -> None:
             assert client.health("half_plus_two") is True
             with pytest.raises(NotFound):
                 client.health("nope")
+            if url == server.grpc_url:
+                assert client.health_list() == {"": True, "half_plus_two": True}
+            else:
+                with pytest.raises(Unimplemented, match="REST"):
+                    client.health_list()
 
 
 def test_a_model_can_be_asked_where_health_checks_are_missing(official_server: str, face: str) -> None:
@@ -52,6 +57,8 @@ def test_a_model_can_be_asked_where_health_checks_are_missing(official_server: s
         assert client.health("identities") is True
         with pytest.raises(Unimplemented, match="start it with --enable_grpc_healthcheck_service, or ask for a model"):
             client.health()
+        with pytest.raises(Unimplemented):
+            client.health_list()
 
 
 def test_a_status_without_words_has_its_name() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from tests.exporter.version_folders import seal
 
 
-def write_sealed(base: Path, number: int, *, seed: int = 0, size: int = 1000, tag: str | None = None) -> Path:
+def write_sealed(
+    base: Path, number: int, *, seed: int = 0, size: int = 1000, tag: str | None = None, model: str = ""
+) -> Path:
     """Write a folder with the files of a version and its metadata.json.
 
     Args:
@@ -16,6 +18,7 @@ def write_sealed(base: Path, number: int, *, seed: int = 0, size: int = 1000, ta
         seed: Makes another content.
         size: Of the weights, in bytes.
         tag: The version's tag.
+        model: The model's name.
     """
     folder = base / str(number)
     contents = {
@@ -30,7 +33,7 @@ def write_sealed(base: Path, number: int, *, seed: int = 0, size: int = 1000, ta
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return seal(folder, {"tag": tag})
+    return seal(folder, {"tag": tag, "model_name": model})
 
 
 def contents(folder: Path) -> dict[str, bytes]:

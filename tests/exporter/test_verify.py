@@ -11,10 +11,10 @@ import pytest
 
 from tests.exporter.version_folders import KERNEL, X, write_version
 from tfbundle_exporter.reading.cli import main
-from tfbundle_exporter.reading.file_check import FileCheck
 from tfbundle_exporter.reading.golden_check import check_golden
 from tfbundle_exporter.reading.verification import Verification, verify
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import FileCheck
 from tfbundle_serving.apis.golden import Golden, write_golden
 
 Captured = pytest.CaptureFixture[str]

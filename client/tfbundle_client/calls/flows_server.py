@@ -18,7 +18,7 @@ from tfbundle_serving.apis.model_spec import ModelSpec
 from tfbundle_serving.apis.model_status import State, VersionStatus
 from tfbundle_serving.apis.reload_config import ReloadReply
 
-from ..transports.transport import HealthCall, ReloadCall
+from ..transports.transport import HealthCall, HealthListCall, ReloadCall
 from .deadline import Deadline
 from .flows import Flow, Pause, send, status
 from .signature_cache import SignatureCache
@@ -103,6 +103,12 @@ def health(service: str, cache: SignatureCache, deadline: Deadline, *, asks_mode
             return found is ServingStatus.SERVING
     statuses = yield from status(ModelSpec(service), cache, deadline)
     return any(each.is_available for each in statuses)
+
+
+def health_list(deadline: Deadline) -> Flow[dict[str, bool]]:
+    """Ask for the health of everything that the server tells apart: name to whether it takes requests."""
+    found = yield from send(HealthListCall(spec=_NO_MODEL, deadline=deadline))
+    return {name: status is ServingStatus.SERVING for name, status in found.items()}
 
 
 def reload_config(

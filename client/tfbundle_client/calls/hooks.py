@@ -18,6 +18,7 @@ from ..transports.transport import (
     Call,
     ClassifyCall,
     HealthCall,
+    HealthListCall,
     MetadataCall,
     MultiInferenceCall,
     PredictCall,
@@ -41,6 +42,7 @@ RPC_NAMES: dict[type[Call[Any]], str] = {
     StatusCall: "tensorflow.serving.ModelService/GetModelStatus",
     ReloadCall: "tensorflow.serving.ModelService/HandleReloadConfigRequest",
     HealthCall: "grpc.health.v1.Health/Check",
+    HealthListCall: "grpc.health.v1.Health/List",
 }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ParityError, RolloutError
 
-from ..rollout.canary import check_canary, check_inputs
+from ..rollout.canary import check_canary
 from ..rollout.canary_evidence import Bounds
+from ..rollout.canary_inputs import check_inputs
 from ..rollout.canary_latency import PAIRS
 from ..rollout.canary_result import CanaryReport
 from ..rollout.change import changed_label
@@ -21,16 +24,18 @@ from ..rollout.config_file import ConfigFile
 from ..rollout.fleet import Fleet
 from ..rollout.preparation import Prepared, Settings, live_versions, prepare_change
 from ..rollout.preview import steps, to_json, unified_diff
+from ..rollout.staying import say_drop
+from .canary_drop import drop_canary
 from .canary_output import print_canary
 from .options import Access, Number, model_argument
 from .output import print_json
 from .parity import CouldNotCompare
-from .rollout_options import find_number, opened, rollout_options, say
+from .rollout_options import failing_as_json, find_number, opened, rollout_options, say
 
 
 @click.command()
 @model_argument
-@click.argument("version")
+@click.argument("version", required=False)
 @click.option("--label", default="stable", show_default=True, help="The label of the version that it is compared with.")
 @click.option("--canary-label", default="canary", show_default=True, help="The label that it gets.")
 @click.option(
@@ -66,10 +71,11 @@ from .rollout_options import find_number, opened, rollout_options, say
     help="Requests that are timed with both versions.",
 )
 @click.option("--keep", is_flag=True, help="Let the canary stay loaded under its label even if the verdict is don't.")
+@click.option("--drop", is_flag=True, help="Take the canary's label away and let its version go; nothing is compared.")
 @rollout_options
 def canary(
     model: str,
-    version: str,
+    version: str | None,
     label: str,
     canary_label: str,
     inputs: tuple[Path, ...],
@@ -80,75 +86,108 @@ def canary(
     max_latency_ratio: float,
     latency_pairs: int,
     keep: bool,
+    drop: bool,
     servers: tuple[str, ...],
     config: Path | None,
     base_path: Path | None,
     timeout: float,
+    unload_others: bool,
     dry_run: bool,
     access: Access,
     as_json: bool,
 ) -> int:
     """Load VERSION of MODEL beside the stable one, compare their answers and latencies, and say promote or don't.
 
-    After a don't, file and servers are put back; after a promote, the version stays loaded under the label canary.
+    After a don't, file and servers are put back; after a promote, the version stays loaded under the label canary,
+    until it is promoted, or given up with --drop, which needs no VERSION.
 
     Exit code 0: promote. 1: don't. 2: could not compare.
     """
     if label == canary_label:
         raise click.UsageError(f"--label and --canary-label are both {label}; the canary needs a label of its own")
-    try:
+    settings = Settings(command="canary", timeout_s=timeout, base_path=base_path, unload_others=unload_others)
+    if drop:
+        if inputs or labels or keep:
+            raise click.UsageError("--drop compares nothing: it takes no --inputs, --labels and --keep")
+        with (
+            failing_as_json(as_json, model),
+            opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet),
+        ):
+            given = None if version is None else find_number(version, file, model, base_path)
+            drop_canary(
+                file, fleet, model, canary_label, version=given, settings=settings, dry_run=dry_run, as_json=as_json
+            )
+        return 0
+    if version is None:
+        raise click.UsageError("VERSION is missing: the number or tag of the canary")
+    with (
+        failing_as_json(as_json, model),
+        _could_not_compare(),
+        opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet),
+    ):
         truth = None if labels is None else _read_truth(labels)
-        with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
-            number = find_number(version, file, model, base_path)
-            stable = _find_stable(fleet, model, label, number)
-            prepared = prepare_change(
-                file,
-                fleet,
+        number = find_number(version, file, model, base_path)
+        stable = _find_stable(fleet, model, label, number)
+        prepared = prepare_change(
+            file,
+            fleet,
+            model,
+            number,
+            canary_label,
+            settings=replace(settings, keep_loaded=(stable,)),
+        )
+        _check_inputs(fleet, model, stable, inputs, signature, truth)
+        _remark(prepared, model, stable)
+        if dry_run:
+            _print_preview(file, fleet, prepared, inputs, as_json=as_json)
+            return 0
+
+        def check() -> CanaryReport:
+            say(f"asking version {number} and version {stable} the same")
+            return check_canary(
+                [server.client for server in fleet.servers],
                 model,
                 number,
-                canary_label,
-                settings=Settings(command="canary", timeout_s=timeout, base_path=base_path, keep_loaded=(stable,)),
+                canary_label=canary_label,
+                stable_version=stable,
+                inputs=inputs or None,
+                base_path=prepared.seen.path or None,
+                signature=signature,
+                labels=truth,
+                label_output=label_output,
+                bounds=Bounds(min_agreement=min_agreement, max_latency_ratio=max_latency_ratio),
+                latency_pairs=latency_pairs,
             )
-            _check_inputs(fleet, model, stable, inputs, signature)
-            _remark(prepared, model, stable)
-            if dry_run:
-                _print_preview(file, fleet, prepared, inputs, as_json=as_json)
-                return 0
 
-            def check() -> CanaryReport:
-                say(f"asking version {number} and version {stable} the same")
-                return check_canary(
-                    [server.client for server in fleet.servers],
-                    model,
-                    number,
-                    canary_label=canary_label,
-                    stable_version=stable,
-                    inputs=inputs or None,
-                    base_path=prepared.seen.path or None,
-                    signature=signature,
-                    labels=truth,
-                    label_output=label_output,
-                    bounds=Bounds(min_agreement=min_agreement, max_latency_ratio=max_latency_ratio),
-                    latency_pairs=latency_pairs,
-                )
-
-            report, left, trouble = _carry_out(file, fleet, prepared, check, keep=keep)
-    except (BundleError, OSError) as error:
-        raise CouldNotCompare(str(error)) from error
+        report, left, trouble = _carry_out(file, fleet, prepared, check, keep=keep)
     options = [option for url in servers for option in ("--server", url)]
     options += [] if config is None else ["--config", str(config)]
     options += [] if base_path is None else ["--base-path", str(base_path)]
     following = shlex.join(["tfbundle", "promote", model, version, "--label", label, *options])
+    dropping = say_drop(model, canary_label, options)
+    is_left = report.is_promote or keep
     if as_json:
-        print_json({**report.to_json(), "left": left, "next": following if report.is_promote else None})
+        following_json = {"next": following if report.is_promote else None, "drop": dropping if is_left else None}
+        print_json({**report.to_json(), "left": "; ".join(left), **following_json})
     else:
         print_canary(report)
-        print(left)
+        print("\n".join(left))
+        if is_left:
+            print(f"to give it up: {dropping}")
         if report.is_promote:
             print(f"next: {following}")
     for line in trouble:
         say(f"warning: {line}")
     return 0 if report.is_promote else 1
+
+
+@contextmanager
+def _could_not_compare() -> Iterator[None]:
+    """Let what keeps a verdict from being told have an exit code of its own."""
+    try:
+        yield
+    except (BundleError, OSError) as error:
+        raise CouldNotCompare(str(error)) from error
 
 
 def _read_truth(path: Path) -> Any:
@@ -158,10 +197,12 @@ def _read_truth(path: Path) -> Any:
         raise ParityError(f"{path} is not a .npy file of class numbers: {error}") from error
 
 
-def _check_inputs(fleet: Fleet, model: str, stable: int, inputs: Sequence[Path], signature: str) -> None:
+def _check_inputs(
+    fleet: Fleet, model: str, stable: int, inputs: Sequence[Path], signature: str, truth: Any | None
+) -> None:
     """Refuse inputs that cannot be read before anything is loaded for them."""
     try:
-        check_inputs(fleet.servers[0].client, model, stable, inputs, signature=signature)
+        check_inputs(fleet.servers[0].client, model, stable, inputs, signature=signature, labels=truth)
     except BundleError as error:
         raise ParityError(f"{error}; nothing was changed") from error
 
@@ -224,21 +265,22 @@ def _print_preview(
 
 def _carry_out(
     file: ConfigFile, fleet: Fleet, prepared: Prepared, check: Callable[[], CanaryReport], *, keep: bool
-) -> tuple[CanaryReport, str, tuple[str, ...]]:
+) -> tuple[CanaryReport, tuple[str, ...], tuple[str, ...]]:
     """Load, compare, and put back what is not to stay.
 
     Returns:
-        The report, what is left behind in words, and what went wrong after the verdict.
+        The report, what is left behind in lines, and what went wrong after the verdict.
     """
     plan = prepared.plan
     stays = f"version {plan.version} stays loaded under the label {plan.label}"
+    loaded = plan.say_loaded()
     if prepared.is_done:
-        return check(), f"{stays}, as it was before", ()
+        return check(), (f"{stays}, as it was before", loaded), ()
     with changed_label(file, fleet, prepared, say=say) as change:
         report: CanaryReport = check()
         if not report.is_promote and not keep:
             say("putting everything back")
             change.undo()
     if change.is_undone:
-        return report, change.say_undone(), ()
-    return report, stays, change.warnings
+        return report, (change.say_undone(),), ()
+    return report, (stays, loaded), change.warnings

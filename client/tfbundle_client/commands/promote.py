@@ -13,7 +13,7 @@ from ..rollout.preview import steps, to_json, unified_diff
 from ..rollout.promotion import Outcome, Promotion, Ready, carry_out, prepare
 from .options import Access, model_argument
 from .output import print_json
-from .rollout_options import find_number, opened, rollout_options, say
+from .rollout_options import failing_as_json, find_number, opened, rollout_options, say, say_servers
 
 label_option = click.option("--label", default="stable", show_default=True, help="The version label.")
 unload_option = click.option(
@@ -44,6 +44,7 @@ def promote(
     config: Path | None,
     base_path: Path | None,
     timeout: float,
+    unload_others: bool,
     dry_run: bool,
     access: Access,
     as_json: bool,
@@ -53,13 +54,20 @@ def promote(
     The version is loaded beside what is served and compared with its golden.npz; then the label moves. If anything
     fails, file and servers are put back.
     """
-    with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
+    with (
+        failing_as_json(as_json, model),
+        opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet),
+    ):
         promotion = Promotion(
             model=model,
             version=find_number(version, file, model, base_path),
             label=label,
             settings=Settings(
-                command="promote", timeout_s=timeout, base_path=base_path, unload_previous=unload_previous
+                command="promote",
+                timeout_s=timeout,
+                base_path=base_path,
+                unload_previous=unload_previous,
+                unload_others=unload_others,
             ),
             is_proven=not skip_parity,
             across_devices=across_devices,
@@ -97,15 +105,25 @@ def _print_preview(file: ConfigFile, fleet: Fleet, ready: Ready, *, as_json: boo
         print(diff)
     for number, step in enumerate(steps(ready.prepared, fleet, is_proven=is_proven), 1):
         print(f"{number}  {step}")
+    print(ready.prepared.plan.say_loaded())
     say("nothing was changed")
 
 
 def _say_outcome(outcome: Outcome) -> str:
     plan = outcome.prepared.plan
-    servers = len(outcome.prepared.states)
-    where = "1 server" if servers == 1 else f"{servers} servers"
+    where = say_servers(len(outcome.prepared.states))
     what = f"label {plan.label} of {plan.model} means version {plan.version} at {where}"
+    loaded = plan.say_loaded()
     if outcome.was_done:
-        return f"already: {what}"
-    before = "new" if plan.left is None else f"before: {plan.left}"
-    return f"{what} ({before}; {outcome.moved_s:.1f} s)"
+        return f"already: {what}\n{loaded}"
+    return f"{what} ({_say_before(outcome)}; {outcome.moved_s:.1f} s)\n{loaded}"
+
+
+def _say_before(outcome: Outcome) -> str:
+    """Say what the label meant; at each server, where they differed."""
+    found = outcome.prepared.labelled
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{version or 'none'} at {url}" for url, version in sorted(found.items()))
+        return f"the servers differed before: {said}"
+    left = outcome.prepared.plan.left
+    return "new" if left is None else f"before: {left}"

@@ -36,10 +36,11 @@ from ..rollout.trash import TRASH, Trashed, empty_trash, list_trash, move_to_tra
 from ..transports.address import parse_address
 from .options import Access, Number, access_of, access_options, json_option, timeout_option
 from .output import print_json
-from .rollout_options import say
+from .rollout_options import failing_as_json, say
 from .size import show_bytes
 from .tables import print_table
 from .version_option import read_version
+from .versions import base_paths_in
 
 #: Labels that a server is asked for besides those of the models.config.
 _USUAL_LABELS = ("stable", "canary")
@@ -67,6 +68,9 @@ _USUAL_LABELS = ("stable", "canary")
 @click.option("--pin", metavar="NUMBER|TAG", help="Never prune this version; nothing else is done.")
 @click.option("--unpin", metavar="NUMBER|TAG", help="Take that back; nothing else is done.")
 @click.option("--restore", "restored", type=int, metavar="NUMBER", help="Bring it back; nothing else is done.")
+@click.option(
+    "--unserved", is_flag=True, help="Nothing serves it: go on without a server or models.config that has it."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing.")
 @timeout_option("Seconds to wait for a server's answer.")
 @access_options
@@ -81,6 +85,7 @@ def prune(
     pin: str | None,
     unpin: str | None,
     restored: int | None,
+    unserved: bool,
     dry_run: bool,
     timeout: float,
     access: Access,
@@ -93,37 +98,49 @@ def prune(
     """
     if sum(value is not None for value in (pin, unpin, restored)) > 1:
         raise click.UsageError("give one of --pin, --unpin and --restore")
-    if not base_path.is_dir():
-        raise NotFound(f"{base_path} is no folder; expected a base path, such as models/digits", attempts=0)
-    if pin is not None or unpin is not None:
-        _pin(base_path, pin, unpin, dry_run=dry_run, as_json=as_json)
-        return
-    if restored is not None:
-        _restore(base_path, restored, dry_run=dry_run, as_json=as_json)
-        return
-    name = model or base_path.resolve().name
-    now = datetime.now(timezone.utc)
-    age = timedelta(days=trash_days)
-    with ExitStack() as stack:
-        models, records = _read_config(stack, config, name, base_path, dry_run=dry_run)
-        names = tuple(dict.fromkeys([name, *(each.name for each in models)]))
-        labels = tuple(dict.fromkeys([*_USUAL_LABELS, *(label for each in models for label in each.labels)]))
-        reasons: list[Reasons] = [asked_by_history(records, names)]
-        reasons += _ask(stack, servers, names, labels, access, timeout)
-        verdicts = _decide(base_path, keep, models, reasons)
-        moved = _measure(verdicts)
-        if dry_run:
-            gone = [(each, folder_size(each.path)) for each in list_trash(base_path) if now - each.when >= age]
-        else:
-            with locked(base_path):
-                # Pins and folders may have changed while servers were asked.
-                verdicts = _decide(base_path, keep, models, reasons)
-                moved = _measure(verdicts)
-                if moved:
-                    move_to_trash(base_path, [each.version.folder for each in verdicts if each.goes], now)
-            sizes = {each.path: folder_size(each.path) for each in list_trash(base_path)}
-            gone = [(each, sizes[each.path]) for each in empty_trash(base_path, older_than=age, now=now)]
-    _report(base_path, name, servers, verdicts, moved, gone, dry_run=dry_run, as_json=as_json, at_once=trash_days == 0)
+    with failing_as_json(as_json, model or base_path.resolve().name):
+        if not base_path.is_dir():
+            raise NotFound(f"{base_path} is no folder; expected a base path, such as models/digits", attempts=0)
+        if pin is not None or unpin is not None:
+            _pin(base_path, pin, unpin, dry_run=dry_run, as_json=as_json)
+            return
+        if restored is not None:
+            _restore(base_path, restored, dry_run=dry_run, as_json=as_json)
+            return
+        if not look(base_path) and not list_trash(base_path):
+            raise NotFound(
+                f"there is no version folder in {base_path}; {base_paths_in(base_path)}; nothing was pruned", attempts=0
+            )
+        name = model or base_path.resolve().name
+        now = datetime.now(timezone.utc)
+        age = timedelta(days=trash_days)
+        with ExitStack() as stack:
+            models, records = _read_config(stack, config, name, base_path, dry_run=dry_run)
+            if not (models or servers or unserved):
+                raise RolloutError(
+                    f"neither a server (--server) nor a models.config that has {name} (--config) says which versions "
+                    "are needed; --unserved goes on if nothing serves it; nothing was pruned"
+                )
+            names = tuple(dict.fromkeys([name, *(each.name for each in models)]))
+            labels = tuple(dict.fromkeys([*_USUAL_LABELS, *(label for each in models for label in each.labels)]))
+            reasons: list[Reasons] = [asked_by_history(records, names)]
+            reasons += _ask(stack, servers, names, labels, access, timeout)
+            verdicts = _decide(base_path, keep, models, reasons)
+            moved = _measure(verdicts)
+            if dry_run:
+                gone = [(each, folder_size(each.path)) for each in list_trash(base_path) if now - each.when >= age]
+            else:
+                with locked(base_path):
+                    # Pins and folders may have changed while servers were asked.
+                    verdicts = _decide(base_path, keep, models, reasons)
+                    moved = _measure(verdicts)
+                    if moved:
+                        move_to_trash(base_path, [each.version.folder for each in verdicts if each.goes], now)
+                sizes = {each.path: folder_size(each.path) for each in list_trash(base_path)}
+                gone = [(each, sizes[each.path]) for each in empty_trash(base_path, older_than=age, now=now)]
+        _report(
+            base_path, name, servers, verdicts, moved, gone, dry_run=dry_run, as_json=as_json, at_once=trash_days == 0
+        )
 
 
 def _decide(base: Path, keep: int, models: Sequence[ConfiguredModel], reasons: Sequence[Reasons]) -> list[Verdict]:

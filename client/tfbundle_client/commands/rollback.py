@@ -16,7 +16,7 @@ from ..rollout.rollback import ROLLBACK, check_there, choose_target
 from ..rollout.trash import list_trash
 from .options import Access, model_argument
 from .promote import across_devices_option, label_option, run, skip_parity_option
-from .rollout_options import find_number, opened, rollout_options, say
+from .rollout_options import failing_as_json, find_number, opened, rollout_options, say
 
 
 @click.command()
@@ -42,6 +42,7 @@ def rollback(
     config: Path | None,
     base_path: Path | None,
     timeout: float,
+    unload_others: bool,
     dry_run: bool,
     access: Access,
     as_json: bool,
@@ -51,7 +52,10 @@ def rollback(
     The history file beside the models.config tells which that is. Called twice it goes back once; further back goes
     --to. The version that the label leaves is unloaded, so that callers without a label leave it, too.
     """
-    with opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet):
+    with (
+        failing_as_json(as_json, model),
+        opened(config, servers, access, timeout_s=timeout, dry_run=dry_run) as (file, fleet),
+    ):
         records = read_history(file.path)
         models = file.read_models()
         entry = find_model(models, model, file.path)
@@ -62,13 +66,17 @@ def rollback(
         else:
             target = find_number(to, file, model, base_path)
         trash = {each.number for each in list_trash(Path(seen.path))} if seen.path else set[int]()
-        check_there(target, model, there, records, trash)
+        check_there(target, model, there, records, trash, entry.labels.get(label))
         promotion = Promotion(
             model=model,
             version=target,
             label=label,
             settings=Settings(
-                command=ROLLBACK, timeout_s=timeout, base_path=base_path, unload_previous=not keep_previous
+                command=ROLLBACK,
+                timeout_s=timeout,
+                base_path=base_path,
+                unload_previous=not keep_previous,
+                unload_others=unload_others,
             ),
             is_proven=not skip_parity,
             across_devices=across_devices,

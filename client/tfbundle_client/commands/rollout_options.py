@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from tfbundle_serving.apis.errors import NotFound
+from tfbundle_serving.apis.errors import BundleError, NotFound
 from tfbundle_serving.apis.models_config_edit import find_model
 from tfbundle_serving.apis.version_folder import parse_version
 
@@ -22,6 +22,7 @@ from ..rollout.base_paths import local_base_path
 from ..rollout.config_file import ConfigFile, find_config, open_config, read_config
 from ..rollout.fleet import Fleet
 from .options import Access, Function, access_of, access_options, json_option, timeout_option
+from .output import print_json
 from .version_option import read_version
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -44,6 +45,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Where the model's versions are on this machine, if not where the models.config says.",
     ),
     timeout_option("Seconds for a reload, and for the version to load.", default=120.0),
+    click.option(
+        "--unload-others",
+        is_flag=True,
+        help="Go on where a server has models that the models.config does not list: they are unloaded.",
+    ),
     click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing."),
     access_options,
     json_option,
@@ -78,7 +84,34 @@ def opened(
         open_fleet(servers, access_of=give) as fleet,
         nullcontext(read_config(found)) if dry_run else open_config(found, timeout_s=timeout_s, say=say) as file,
     ):
+        _say_file(file)
         yield file, fleet
+
+
+def _say_file(file: ConfigFile) -> None:
+    """Say which models.config is meant; where it is none, who reads it tells."""
+    with suppress(BundleError):
+        names = ", ".join(each.name for each in file.read_models()) or "none"
+        say(f"using {file.path} (models: {names})")
+
+
+@contextmanager
+def failing_as_json(as_json: bool, model: str) -> Iterator[None]:
+    """Let a command that was asked for JSON print a failure as JSON, too; the exit code stays that of the failure."""
+    try:
+        yield
+    except click.UsageError:
+        raise
+    except (BundleError, OSError, click.ClickException, KeyboardInterrupt) as error:
+        if as_json:
+            text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+            print_json({"model": model, "error": " ".join(text.split()) or "interrupted"})
+        raise
+
+
+def say_servers(count: int) -> str:
+    """Say how many servers there are."""
+    return "1 server" if count == 1 else f"{count} servers"
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def versions(
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound(f"{base_path} is no folder; expected {_EXPECTED}", attempts=0) from error
     if not found:
-        raise NotFound(f"there is no version folder in {base_path}; {_base_paths_in(base_path)}", attempts=0)
+        raise NotFound(f"there is no version folder in {base_path}; {base_paths_in(base_path)}", attempts=0)
     if as_json:
         print_json(
             {
@@ -192,6 +192,7 @@ def _shorten(source: str) -> str:
     return source if len(source) <= _SOURCE_WIDTH else f"...{source[3 - _SOURCE_WIDTH :]}"
 
 
-def _base_paths_in(folder: Path) -> str:
+def base_paths_in(folder: Path) -> str:
+    """Say which base paths there are in a folder that is none, or what is expected."""
     names = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and list_versions(each)]
     return f"these in it have some: {', '.join(names)}" if names else f"expected {_EXPECTED}"

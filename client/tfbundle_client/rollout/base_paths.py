@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfbundle_serving.apis.errors import RolloutError
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, list_versions
 
@@ -17,8 +18,13 @@ def local_base_path(model: ConfiguredModel, given: Path | None = None) -> Path |
     Args:
         model: The model.
         given: Where it is, if the user said so.
+
+    Raises:
+        RolloutError: There is no such folder.
     """
     if given is not None:
+        if not given.is_dir():
+            raise RolloutError(f"--base-path {given}: no such folder; nothing was changed")
         return given
     path = Path(model.base_path)
     # A folder whose parent is missing, too, is most likely a container's.

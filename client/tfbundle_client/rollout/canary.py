@@ -23,6 +23,7 @@ from ..client import UNSET, Client, Timeout
 from ..parity.sides import ServedSide
 from .canary_asking import Asked, Asking
 from .canary_evidence import Bounds, Figures
+from .canary_inputs import check_labels, check_signature, name_of
 from .canary_latency import PAIRS, LatencyFigures, time_pairs
 from .canary_promise import check_promise
 from .canary_requests import Reading, Request, Source
@@ -167,8 +168,7 @@ def _compare(
 ) -> CanaryReport:
     client = clients[0]
     old, new = (client.metadata(model, version=each, timeout=timeout).callable_signatures for each in (stable, number))
-    if signature and signature not in old:
-        raise ParityError(f"{model} version {stable} has no signature {signature}; it has {', '.join(sorted(old))}")
+    check_signature(model, stable, signature, old)
     reading = Reading(model=model, signatures=old, wanted=signature)
     before, after = (
         VersionSide(client=client, model=model, version=each, timeout=timeout) for each in (stable, number)
@@ -183,7 +183,7 @@ def _compare(
         label_output=label_output,
     )
     asked = asking.ask_all(reading.read(sources))
-    origin = ", ".join(_name(source) for source in sources)
+    origin = ", ".join(name_of(source) for source in sources)
     skipped = Counter(reading.skipped)
     if not asked.requests and not asked.canary_failures:
         why = "; ".join(f"{count:,} {reason}" for reason, count in skipped.items())
@@ -193,7 +193,7 @@ def _compare(
         raise ParityError(f"{model}: no request of {origin} could be compared: {why}")
     known = asked.accuracy
     if labels is not None and not asked.was_cut_short and not asked.canary_failures:
-        _check_labels(len(labels), reading.rows[reading.default_signature], reading.default_signature)  # type: ignore[arg-type]  # an array or a list
+        check_labels(len(labels), reading.rows[reading.default_signature], reading.default_signature)  # type: ignore[arg-type]  # an array or a list
     figures = Figures(
         promise=check_promise(clients, model, number, folders, canary_label, timeout),
         breaking=[
@@ -227,33 +227,6 @@ def _compare(
     )
 
 
-def check_inputs(
-    client: Client, model: str, stable: int, inputs: Sequence[Source], *, signature: str = "", timeout: Timeout = UNSET
-) -> None:
-    """See whether each of some inputs begins with a request that can be asked; nobody is asked it.
-
-    For whoever loads the canary only to compare it: a file that is none is told of before.
-
-    Raises:
-        ParityError: One cannot be read, or has no request to the model.
-        BundleError: The stable version's signatures cannot be asked for.
-    """
-    signatures = client.metadata(model, version=stable, timeout=timeout).callable_signatures
-    for source in inputs:
-        reading = Reading(model=model, signatures=signatures, wanted=signature)
-        if next(reading.read([source]), None) is None:
-            why = "; ".join(f"{count:,} {reason}" for reason, count in reading.skipped.items()) or "there is none"
-            raise ParityError(f"{model}: no request of {_name(source)} could be compared: {why}")
-
-
-def _check_labels(labels: int, rows: int, signature: str) -> None:
-    if labels != rows:
-        raise ParityError(
-            f"there are {labels} true classes and {rows} rows of inputs to signature {signature}: "
-            "one class for each row is expected, in their order"
-        )
-
-
 def _batchable(folders: dict[int, Path], versions: int) -> bool | None:
     """Tell whether the rows of both versions stand for themselves, where the exporter measured it."""
     said = []
@@ -284,7 +257,3 @@ def _answers(side: VersionSide, request: Request) -> bool:
 
 def _highest(client: Client, model: str, timeout: Timeout) -> int:
     return max((each.version for each in client.status(model, timeout=timeout) if each.is_available), default=0)
-
-
-def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | os.PathLike) else "inputs given by the caller"

@@ -20,20 +20,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tfbundle_serving.apis.errors import BundleError, FailedPrecondition, InvalidArgument, RolloutError, Unimplemented
+from tfbundle_serving.apis.errors import BundleError, RolloutError
 
 from .config_file import ConfigFile
 from .fleet import Fleet, say_failures
 from .history import note_move
 from .plan import Plan
 from .preparation import Prepared
+from .putting_back import LABEL_S, Before, put_back, say_put_back
+from .sending import send_list
 from .talk import Say, quietly
 
 #: Raises if what is loaded now must not get the label.
 Prove = Callable[[Fleet], None]
-
-#: Seconds within which a label has moved once its version is AVAILABLE.
-_LABEL_S = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,40 +70,21 @@ class Change:
         if self.is_undone:
             return self.not_put_back
         self.is_undone = True
-        trouble = []
-        # The file first: a server that restarts now must not read what was refused.
-        try:
-            if self._config.content != self._old:
-                self._config.replace(self._old)
-        except (RolloutError, OSError) as error:
-            trouble.append(f"{self._config.path}: {error}")
-        prepared = self._prepared
-        texts = prepared.as_labelled(self.plan.old)
-        failures = self._fleet.reload(texts, timeout_s=prepared.settings.timeout_s).failures
-        # A server that refused the first list, and this one for the same reason, has taken none.
-        failures = {url: each for url, each in failures.items() if not _is_refusal(each, self.refused.get(url))}
-        trouble += [
-            f"{say_failures({url: error})} (a server reads the file when it starts)"
-            for url, error in sorted(failures.items())
-        ]
-        if not failures:
-            try:
-                self._fleet.wait_labelled(self.plan.model, self.plan.label, prepared.labelled, timeout_s=_LABEL_S)
-            except RolloutError as error:
-                trouble.append(str(error))
-        self.not_put_back = tuple(trouble)
+        prepared, plan = self._prepared, self.plan
+        before = Before(
+            model=plan.model,
+            label=plan.label,
+            content=self._old,
+            texts=prepared.as_labelled(plan.old),
+            labelled=prepared.labelled,
+            timeout_s=prepared.settings.timeout_s,
+        )
+        self.not_put_back = put_back(self._config, self._fleet, before, self.refused)
         return self.not_put_back
 
     def say_undone(self) -> str:
         """Say in one clause whether everything is as it was."""
-        if not self.not_put_back:
-            return f"{self._config.path} and every server are as before"
-        return f"NOT put back: {'; '.join(self.not_put_back)}; everything else is as before"
-
-
-def _is_refusal(error: BundleError, before: BundleError | None) -> bool:
-    refusals = (FailedPrecondition, InvalidArgument, Unimplemented)
-    return isinstance(error.__cause__ or error, refusals) and str(error) == str(before)
+        return say_put_back(self._config.path, self.not_put_back)
 
 
 @contextmanager
@@ -144,8 +124,7 @@ def changed_label(
         change.undo()
         if isinstance(error, (BundleError, OSError)):
             raise RolloutError(f"{error}; {change.say_undone()}") from error
-        if change.not_put_back:
-            say(change.say_undone())
+        say(change.say_undone())
         raise
     if not change.is_undone:
         change.warnings = tuple(_finish(config, fleet, prepared, say))
@@ -177,7 +156,7 @@ def _load(change: Change, fleet: Fleet, prepared: Prepared, say: Say, prove: Pro
     plan, timeout_s = change.plan, prepared.settings.timeout_s
     say(f"loading {plan.model} version {plan.version} beside what is served")
     before = fleet.states(plan.model)
-    reloaded = fleet.reload(prepared.as_labelled(plan.loading), timeout_s=timeout_s)
+    reloaded = send_list(fleet, prepared.as_labelled(plan.loading), timeout_s=timeout_s, say=say)
     change.refused = reloaded.failures
     reloaded.all("reload")
     change.loaded_s = fleet.wait_available(plan.model, plan.version, before=before, timeout_s=timeout_s)
@@ -189,8 +168,9 @@ def _move(change: Change, config: ConfigFile, fleet: Fleet, prepared: Prepared, 
     plan = change.plan
     say(f"moving label {plan.label} of {plan.model} to version {plan.version}")
     config.replace(plan.new.encode("utf-8", "surrogateescape"))
-    fleet.reload(plan.moved, timeout_s=prepared.settings.timeout_s).all("reload")
-    fleet.wait_labelled(plan.model, plan.label, plan.version, timeout_s=_LABEL_S)
+    moved = (plan.model, plan.label)
+    send_list(fleet, plan.moved, timeout_s=prepared.settings.timeout_s, needed=moved).all("reload")
+    fleet.wait_labelled(plan.model, plan.label, plan.version, timeout_s=LABEL_S)
 
 
 def _finish(config: ConfigFile, fleet: Fleet, prepared: Prepared, say: Say) -> Iterator[str]:
@@ -202,6 +182,7 @@ def _finish(config: ConfigFile, fleet: Fleet, prepared: Prepared, say: Say) -> I
         yield f"the history beside {config.path} could not be written: {error.strerror or error}"
     if plan.moved != plan.new:
         say(f"unloading {plan.model} version {', '.join(map(str, plan.leaving))}")
-        failures = fleet.reload(plan.new, timeout_s=prepared.settings.timeout_s).failures
+        moved = (plan.model, plan.label)
+        failures = send_list(fleet, plan.new, timeout_s=prepared.settings.timeout_s, needed=moved).failures
         if failures:
             yield f"not unloaded everywhere: {say_failures(failures)}; the next reload does it"

@@ -30,7 +30,13 @@ _POLL_S = 0.05
 #: How long a version that is END when it is asked for may stay so: servers list what ended long ago, and look for
 #: versions every second. TensorFlow Serving's --file_system_poll_wait_seconds is 1.
 _STALE_S = 5.0
-_EXPECTED = "expected grpc://host:port, grpcs://host:port, dns:///name:port or unix:/path"
+_NOT_SEEN = (
+    "does the server look for versions (--file_system_poll_wait_seconds), and see the folder at the base path of its "
+    "models.config?"
+)
+_TRYING = "it is still loading, or fails over and over: the server's log tells, and so does `tfbundle verify PATH`"
+#: Why a version may not be AVAILABLE in time, by the state that it is in.
+_LATE = {State.START: _TRYING, State.LOADING: _TRYING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,14 @@ class Fleet:
             RolloutError: A server did not answer.
         """
         return self.ask(lambda server: server.states(model)).all(f"ask for the versions of {model}")
+
+    def served(self) -> dict[str, frozenset[str]]:
+        """Ask every server which models it has; none where it does not tell.
+
+        Raises:
+            RolloutError: A server did not answer.
+        """
+        return self.ask(Server.served).all("ask for the models")
 
     def labelled(self, model: str, label: str) -> dict[str, int | None]:
         """Ask every server which version a label means now.
@@ -233,10 +247,9 @@ class _Waiting:
                 self._check_end(found, was_live=was_live)
             was_live = was_live or is_live
             if passed_s > self.timeout_s:
-                state = "not known there" if found is None else found.state.name
                 raise RolloutError(
-                    f"version {self.version} is {state} after {self.timeout_s:g} s; does the server look for versions "
-                    "(--file_system_poll_wait_seconds), and see the folder at the base path of its models.config?"
+                    f"version {self.version} is {'not known there' if found is None else found.state.name} "
+                    f"after {self.timeout_s:g} s; {_NOT_SEEN if found is None else _LATE.get(found.state, _NOT_SEEN)}"
                 )
             if self.stop.wait(_POLL_S):
                 raise RolloutError("interrupted")

@@ -3,7 +3,8 @@
     {"when": "2026-11-21T13:46:58Z", "model": "digits", "label": "stable", "from": 1, "to": 2, "kept": [1],
      "command": "promote", "who": "ada", "host": "trainer-1"}
 
-A line is written once the label has moved at every server. One that was cut short by a crash is passed over.
+A label that was taken away has "to": null. A line is written once it holds at every server; one that was cut short by a
+crash is passed over.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Record:
         model: Model name.
         label: The label.
         before: The version that it left; None where it was new.
-        version: The version that it went to.
+        version: The version that it went to; None where it was taken away.
         kept: Versions that stayed loaded only to go back to them.
-        command: promote, rollback or canary.
+        command: promote, rollback, canary or drop.
         when: UTC, RFC 3339.
         who: User name.
         host: Machine.
@@ -42,7 +43,7 @@ class Record:
     model: str
     label: str
     before: int | None
-    version: int
+    version: int | None
     kept: tuple[int, ...] = ()
     command: str
     when: str = ""
@@ -150,6 +151,13 @@ def kept_versions(records: Iterable[Record], model: str, label: str) -> tuple[in
     return tuple(sorted(set(kept).difference(*last.values())))
 
 
+def kept_by_others(records: Iterable[Record], model: str, label: str) -> frozenset[int]:
+    """List the versions that are loaded because other labels of a model may go back to them."""
+    last = {record.label: record.kept for record in records if record.model == model}
+    last.pop(label, ())
+    return frozenset().union(*last.values())
+
+
 def _parse(line: bytes) -> Record | None:
     try:
         found = json.loads(line)
@@ -158,7 +166,7 @@ def _parse(line: bytes) -> Record | None:
             model=str(found["model"]),
             label=str(found["label"]),
             before=None if before is None else int(before),
-            version=int(found["to"]),
+            version=None if found["to"] is None else int(found["to"]),
             kept=tuple(int(version) for version in found.get("kept", ())),
             command=str(found.get("command", "")),
             when=str(found.get("when", "")),

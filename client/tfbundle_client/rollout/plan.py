@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model, read_models, set_label, set_policy
 from tfbundle_serving.apis.version_policy import All, Latest, Specific
 
+from .staying import reasons, say_held, say_loaded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -49,6 +51,15 @@ class Plan:
     kept: tuple[int, ...]
     leaving: tuple[int, ...]
     notes: tuple[str, ...]
+
+    def say_loaded(self) -> str:
+        """Say in one line which versions stay loaded, and why."""
+        return say_loaded(find_model(read_models(self.new), self.model), self.loaded, self.kept)
+
+    def staying(self) -> dict[str, list[str]]:
+        """Give the same as JSON values: version to what keeps it."""
+        labels = find_model(read_models(self.new), self.model).labels
+        return {str(version): list(said) for version, said in reasons(labels, self.loaded, self.kept).items()}
 
 
 def plan_change(
@@ -101,12 +112,16 @@ def plan_change(
     moved = set_label(loading, model, label, version)
     loaded = None if beside is None else tuple(each for each in beside if each not in leaving)
     new = moved if loaded is None or loaded == beside else set_policy(moved, model, Specific(versions=loaded))
+    left = before if before not in (None, version) else max(set(labelled) - {version}, default=None)
+    held = None
+    if unload_previous and left is not None and loaded is not None and left in loaded:
+        held = say_held(model, left, {**entry.labels, label: version}, is_highest=left == max(loaded))
     return Plan(
         model=model,
         label=label,
         version=version,
         before=before,
-        left=before if before not in (None, version) else max(set(labelled) - {version}, default=None),
+        left=left,
         old=text,
         loading=loading,
         moved=moved,
@@ -114,7 +129,7 @@ def plan_change(
         loaded=loaded,
         kept=kept,
         leaving=leaving,
-        notes=tuple(_notes(entry, version, live, loaded)),
+        notes=tuple(_notes(entry, version, live, loaded, () if held is None else (held,))),
     )
 
 
@@ -172,8 +187,14 @@ def _specific(entry: ConfiguredModel) -> tuple[int, ...]:
     return entry.policy.versions if isinstance(entry.policy, Specific) else ()
 
 
-def _notes(entry: ConfiguredModel, version: int, live: Collection[int], loaded: tuple[int, ...] | None) -> list[str]:
-    notes = []
+def _notes(
+    entry: ConfiguredModel,
+    version: int,
+    live: Collection[int],
+    loaded: tuple[int, ...] | None,
+    held: Collection[str],
+) -> list[str]:
+    notes = list(held)
     if isinstance(entry.policy, Latest):
         notes.append(
             f"the policy of {entry.name} changes from latest to specific: from now on a new version folder is served "
@@ -182,6 +203,6 @@ def _notes(entry: ConfiguredModel, version: int, live: Collection[int], loaded: 
     highest = max(loaded if loaded is not None else {*live, version})
     if live and highest == version > max(live):
         notes.append(f"callers without a label reach version {version} as soon as it is loaded, as the highest")
-    elif highest > version:
+    elif highest > version and not any("without a label" in each for each in held):
         notes.append(f"callers without a label reach version {highest}, the highest that is loaded, not {version}")
     return notes

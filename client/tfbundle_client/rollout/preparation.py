@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,20 @@ from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
 
 from .base_paths import look
 from .config_file import ConfigFile
+from .content import check_content
 from .fleet import Fleet
 from .history import kept_versions, read_history
 from .plan import Plan, as_labelled, plan_change
-from .rules import Seen, check_base_paths, check_label, check_list, check_servers, check_version, remarks
+from .rules import (
+    Seen,
+    check_base_paths,
+    check_label,
+    check_list,
+    check_servers,
+    check_unloaded,
+    check_version,
+    remarks,
+)
 from .server import LIVE, States
 
 
@@ -28,6 +38,7 @@ class Settings:
         base_path: Where the model's versions are on this machine; None means where the models.config says.
         keep_loaded: Versions that stay loaded besides those that labels mean.
         unload_previous: Let the version go that the label leaves; otherwise it stays loaded until the next move.
+        unload_others: Go on where a server has models that the models.config does not list.
     """
 
     command: str = "promote"
@@ -35,6 +46,35 @@ class Settings:
     base_path: Path | None = None
     keep_loaded: tuple[int, ...] = ()
     unload_previous: bool = False
+    unload_others: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What there is of a model, here and at the servers.
+
+    Attributes:
+        entry: The model in the models.config.
+        models: All of its models.
+        states: Address to the states of the model's versions.
+        labels: Address to the labels of the model that mean a version there now, and which.
+        seen: Model name to what is seen of its base path from here.
+    """
+
+    entry: ConfiguredModel
+    models: tuple[ConfiguredModel, ...]
+    states: Mapping[str, States]
+    labels: Mapping[str, Mapping[str, int]]
+    seen: Mapping[str, Seen]
+
+    @property
+    def live(self) -> set[int]:
+        """Versions of the model that some server has loaded, or is about to."""
+        return set[int]().union(*map(live_versions, self.states.values()))
+
+    def labelled(self, label: str) -> set[int]:
+        """Versions that a label means at some server."""
+        return {found[label] for found in self.labels.values() if label in found}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,27 +137,17 @@ def prepare_change(
     models = config.read_models()
     entry = find_model(models, model, config.path)
     seen = look(models, model, settings.base_path)
-    problems = [*check_label(label), *check_list(models), *check_version(entry, version, seen[model])]
-    if problems:
-        raise RolloutError(f"{config.path}: {'; '.join(problems)}; nothing was changed")
-    try:
-        # Of every model, because a reload is about all of them.
-        states = {each.name: fleet.states(each.name) for each in models}
-        labels = fleet.labels(model, dict.fromkeys([label, *entry.labels]))
-    except RolloutError as error:
-        raise RolloutError(f"{error}; nothing was changed") from error
-    unknown_at = {name: [url for url, found in at.items() if not found] for name, at in states.items()}
-    problems = [*check_servers(unknown_at), *check_base_paths(models, seen, unknown_at)]
-    if problems:
-        raise RolloutError(f"{config.path}: {'; '.join(problems)}; nothing was changed")
-    live = set[int]().union(*map(live_versions, states[model].values()))
+    _refuse(config, [*check_label(label), *check_list(models), *check_version(entry, version, seen[model])])
+    found = survey(config, fleet, model, label, settings=settings)
+    if not all(version in live_versions(states) for states in found.states.values()):
+        _refuse(config, check_content(model, version, seen[model]))
     plan = plan_change(
         config.text,
         model,
         version,
         label,
-        live=live,
-        labelled={found[label] for found in labels.values() if label in found},
+        live=found.live,
+        labelled=found.labelled(label),
         kept_before=kept_versions(read_history(config.path), model, label),
         keep_loaded=settings.keep_loaded,
         unload_previous=settings.unload_previous,
@@ -125,11 +155,48 @@ def prepare_change(
     return Prepared(
         plan=plan,
         settings=settings,
-        states=states[model],
-        labels=labels,
+        states=found.states,
+        labels=found.labels,
         seen=seen[model],
         remarks=(*plan.notes, *_unseen(entry, seen[model]), *remarks(models, seen, (model, label))),
     )
+
+
+def survey(config: ConfigFile, fleet: Fleet, model: str, label: str, *, settings: Settings) -> Survey:
+    """Ask every server what it has, and refuse a list that would harm one.
+
+    Args:
+        config: The models.config.
+        fleet: Every server that it describes.
+        model: Model name.
+        label: A label of it, that the models.config may not have.
+        settings: See there.
+
+    Raises:
+        NotFound: The models.config has no such model.
+        InvalidArgument: It is no models.config.
+        RolloutError: A reload would hang, or unload what others need, or a server does not answer.
+    """
+    models = config.read_models()
+    entry = find_model(models, model, config.path)
+    seen = look(models, model, settings.base_path)
+    _refuse(config, check_list(models))
+    try:
+        # Of every model, because a reload is about all of them.
+        states = {each.name: fleet.states(each.name) for each in models}
+        labels = fleet.labels(model, dict.fromkeys([label, *entry.labels]))
+        served = {} if settings.unload_others else fleet.served()
+    except RolloutError as error:
+        raise RolloutError(f"{error}; nothing was changed") from error
+    unknown_at = {name: [url for url, found in at.items() if not found] for name, at in states.items()}
+    strangers = list(check_servers(unknown_at))
+    _refuse(config, [*(strangers or check_unloaded(models, served)), *check_base_paths(models, seen, unknown_at)])
+    return Survey(entry=entry, models=models, states=states[model], labels=labels, seen=seen)
+
+
+def _refuse(config: ConfigFile, problems: Iterable[str]) -> None:
+    if found := "; ".join(problems):
+        raise RolloutError(f"{config.path}: {found}; nothing was changed")
 
 
 def _unseen(entry: ConfiguredModel, seen: Seen) -> Iterator[str]:

@@ -56,6 +56,7 @@ def to_json(prepared: Prepared, fleet: Fleet, path: str, *, is_proven: bool) -> 
         "from": plan.before if plan.left is None else plan.left,
         "to": plan.version,
         "already": prepared.is_done,
+        "staying": plan.staying(),
         "diff": unified_diff(prepared, path),
         "steps": steps(prepared, fleet, is_proven=is_proven),
         "remarks": list(prepared.remarks),

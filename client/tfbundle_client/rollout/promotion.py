@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..parity.result import ParityReport
 from .change import changed_label
 from .config_file import ConfigFile
@@ -78,15 +80,17 @@ class Outcome:
             "model": plan.model,
             "label": plan.label,
             "from": plan.before if plan.left is None else plan.left,
+            "before": self.prepared.labelled,
             "to": plan.version,
             "already": self.was_done,
             "command": self.prepared.settings.command,
             "loaded_versions": None if plan.loaded is None else list(plan.loaded),
             "kept": list(plan.kept),
+            "staying": plan.staying(),
             "servers": sorted(self.prepared.states),
             "loaded_s": dict(self.loaded_s),
             "moved_s": self.moved_s,
-            "parity": [report.to_json() for report in self.reports],
+            "parity": [_without_latencies(report) for report in self.reports],
             "remarks": list(self.prepared.remarks),
             "warnings": list(self.warnings),
         }
@@ -143,3 +147,13 @@ def carry_out(config: ConfigFile, fleet: Fleet, promotion: Promotion, ready: Rea
         reports=reports,
         warnings=change.warnings,
     )
+
+
+def _without_latencies(report: ParityReport) -> dict[str, Any]:
+    """Give a report as JSON values, with p50 and p99 in the place of every single latency."""
+    found = report.to_json()
+    for side in found["transports"]:
+        for run in side["runs"]:
+            p50, p99 = np.percentile(run.pop("latencies_s"), (50, 99)).tolist()
+            run["latency_s"] = {"p50": p50, "p99": p99}
+    return found

@@ -135,6 +135,8 @@ def asked_by_history(records: Sequence[Record], models: Iterable[str]) -> Reason
     last = {(record.model, record.label): record for record in records if record.model in names}
     spoken: defaultdict[int, list[str]] = defaultdict(list)
     for (_, label), record in last.items():
+        if record.version is None:  # whoever takes a label away has given its version up
+            continue
         for number in {record.before, record.version, *record.kept} - {None}:
             spoken[int(number or 0)].append(f"rollback of {label}")
     return spoken

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel
@@ -72,6 +72,23 @@ def check_servers(unknown_at: Mapping[str, Sequence[str]]) -> Iterator[str]:
             "it serves instead: is the address right? A server that serves nothing yet is started with this file "
             "(--model_config_file)"
         )
+
+
+def check_unloaded(models: Sequence[ConfiguredModel], served: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Name what servers have and the list does not: a reload would unload it.
+
+    Args:
+        models: The models of the list.
+        served: Server to its models, where it tells.
+    """
+    ours = {model.name for model in models}
+    for url, names in sorted(served.items()):
+        others = sorted(set(names) - ours)
+        if others:
+            yield (
+                f"{url} serves {', '.join(others)}, too, which the file does not list, so that the reload would unload "
+                "it: is it the file that the server reads (--config)? --unload-others goes on"
+            )
 
 
 def check_base_paths(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tfbundle_serving.apis.errors import InvalidArgument, NotFound, Unavailable
+from tfbundle_serving.apis.errors import ApiError, InvalidArgument, NotFound, Unavailable
 from tfbundle_serving.apis.model_status import State, VersionStatus
 
 from ..client import Client
@@ -35,6 +35,17 @@ class Server:
             return {each.version: each for each in self.client.status(model)}
         except NotFound:
             return {}
+
+    def served(self) -> frozenset[str]:
+        """Ask which models there are; none where the server does not tell, as TensorFlow Serving does not."""
+        try:
+            names = self.client.health_list()
+        except ApiError:
+            return frozenset()
+        # A service has a health, too, and is no model.
+        return frozenset(
+            name for name in names if name and any(each.state in LIVE for each in self.states(name).values())
+        )
 
     def labelled(self, model: str, label: str) -> int | None:
         """Ask which version a label means now; None where there is no such label, or no such model."""

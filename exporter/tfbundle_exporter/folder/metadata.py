@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import sha256_of
 from tfbundle_serving.apis.fingerprint import read_fingerprint
 from tfbundle_serving.apis.saved_model_pb import read_meta_graphs
 from tfbundle_serving.apis.signatures import INIT_OP_SIGNATURE, Signature, TensorSpec
@@ -25,7 +26,7 @@ from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL
 from ..models.source_model import SourceModel
 from ..proof.report import GateReport, OutputParity
 from ..runtime import import_tensorflow
-from ..sources.artefacts import Artefact, sha256_of
+from ..sources.artefacts import Artefact
 
 #: Raised when a reader of the old form would misread the new one.
 SCHEMA_VERSION = 1

@@ -11,10 +11,11 @@ from typing import Any
 
 from tfbundle_serving.apis.durable import rename_without_replacing
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import sha256_of
 from tfbundle_serving.apis.version_folder import KEPT_SOURCE, METADATA, read_metadata
 
 from ..folder.keep_source import ARCHITECTURE
-from ..sources.artefacts import KIND_NAMES, Artefact, sha256_of
+from ..sources.artefacts import KIND_NAMES, Artefact
 from ..sources.places import version_folder
 from ..sources.sniffing import identify
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, DecodeError
+from tfbundle_serving.apis.file_check import FileCheck, check_files
 from tfbundle_serving.apis.version_folder import METADATA, SAVED_MODEL, golden_path, read_metadata
 
 from ..folder.metadata import to_json
 from ..fresh_process import FreshProcess
 from ..sources.places import GRAPHS, is_saved_model, version_folder
-from .file_check import FileCheck, check_files
 from .golden_check import OutputCheck, check_golden
 from .text_table import format_figure, format_table
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import sha256_of
 
 #: The package that loads a source and that its model belongs to; a SavedModel needs no Keras, so it is "tensorflow".
 Family = Literal["keras", "tf_keras", "tensorflow"]
@@ -174,20 +175,6 @@ def hash_artefact(artefact: Artefact) -> str:
     root = artefact.root
     names = sorted((path.relative_to(root).as_posix(), path) for path in artefact.files)
     return hashlib.sha256("".join(f"{sha256_of(path)}  {name}\n" for name, path in names).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def files_below(folder: Path) -> tuple[Path, ...]:
-    """List the files of a folder and its sub-folders, sorted; links to folders are listed, not followed."""
-    return tuple(sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()))
 
 
 def total_size(files: Iterable[Path]) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tfbundle_serving.apis.errors import ExportError
+from tfbundle_serving.apis.file_check import files_below
 
-from .artefacts import Artefact, Kind, family_of, files_below, parse_json, total_size
+from .artefacts import Artefact, Kind, family_of, parse_json, total_size
 from .findings import Finding, is_bomb, is_pickle
 from .folder_hazards import find_folder_hazards
 from .foreign_files import describe_foreign_zip

@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tfbundle_serving.apis.errors import DecodeError, ExportError
+from tfbundle_serving.apis.file_check import files_below
 from tfbundle_serving.apis.saved_model_pb import MetaGraph, SavedObjects, read_meta_graphs, read_saved_objects
 from tfbundle_serving.apis.wire import as_text, as_view, fields
 
 from ..reasons import reason_of
 from ..runtime import import_tensorflow
-from .artefacts import Artefact, Flavour, SavedModelFacts, files_below, parse_json, total_size
+from .artefacts import Artefact, Flavour, SavedModelFacts, parse_json, total_size
 from .findings import Finding
 from .folder_hazards import find_folder_hazards
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tfbundle_serving.apis.errors import BundleError, ExportError
+from tfbundle_serving.apis.file_check import files_below
 
 from ..reasons import reason_of
 from ..settings import SourceSettings
-from .artefacts import CANONICAL_SUFFIX, Artefact, files_below
+from .artefacts import CANONICAL_SUFFIX, Artefact
 from .configuration import has_functions, with_plain_functions
 from .custom_objects import custom_objects, explain_unknown
 from .families import FAMILY_OF_OPTION, IMPORTERS, SPOKEN

@@ -1,15 +1,28 @@
 """Health checks on the wire: may this server, or this model, be sent requests?
 
     HealthCheckRequest {1: service}    HealthCheckResponse {1: status}
+    HealthListRequest {}               HealthListResponse {1: map service to HealthCheckResponse}
 
 Source: grpc-proto, grpc/health/v1/health.proto.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
-from .wire import Readable, as_int, as_text, fields, string_field, varint_field, view
+from .wire import (
+    Readable,
+    as_int,
+    as_text,
+    as_view,
+    fields,
+    length_field,
+    read_map_entry,
+    string_field,
+    varint_field,
+    view,
+)
 
 
 class ServingStatus(IntEnum):
@@ -59,3 +72,25 @@ def decode_health_response(data: Readable) -> ServingStatus:
         if number == 1:
             status = as_int(value, "status")
     return ServingStatus(status) if status in ServingStatus._value2member_map_ else ServingStatus.UNKNOWN
+
+
+def encode_health_list(statuses: Mapping[str, ServingStatus]) -> bytes:
+    """Write a HealthListResponse: service to its status."""
+    return b"".join(
+        length_field(1, string_field(1, service) + length_field(2, encode_health_response(status)))
+        for service, status in statuses.items()
+    )
+
+
+def decode_health_list(data: Readable) -> dict[str, ServingStatus]:
+    """Read a HealthListResponse.
+
+    Raises:
+        DecodeError: The bytes are not such a response.
+    """
+    statuses = {}
+    for number, _, value in fields(view(data)):
+        if number == 1:
+            service, status = read_map_entry(as_view(value, "statuses"), "statuses")
+            statuses[service] = decode_health_response(status)
+    return statuses

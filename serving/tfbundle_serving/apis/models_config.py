@@ -58,12 +58,29 @@ def encode_models_config(config: str | bytes | Mapping[str, Any] | Any) -> bytes
     if isinstance(config, bytes):
         return config
     if isinstance(config, str):
-        config = as_mapping(parse_text(config))
+        document = parse_text(config)
+        _check_names(document, "ModelServerConfig", "")
+        config = as_mapping(document)
     elif hasattr(config, "SerializeToString"):
         return bytes(config.SerializeToString())
     if not isinstance(config, Mapping):
         raise refused(f"expected text, mappings or bytes, got {type(config).__name__}")
     return _encode(config, "ModelServerConfig", "")
+
+
+def _check_names(message: Message, name: str, where: str) -> None:
+    """Refuse a field that there is not, by the line on which it stands."""
+    for field in message.fields:
+        if field.name not in _MESSAGES[name]:
+            raise refused(f"line {field.line}: {_say_unknown(field.name, name, where)}")
+        kind = _MESSAGES[name][field.name][1].strip("[]{}")
+        for value in field.values:
+            if kind in _MESSAGES and isinstance(value, Message):
+                _check_names(value, kind, f"{where}.{field.name}" if where else field.name)
+
+
+def _say_unknown(field: object, name: str, where: str) -> str:
+    return f"{where or name} has no field {field!r}; its fields are {', '.join(_MESSAGES[name]) or 'none'}"
 
 
 def _encode(message: Any, name: str, where: str) -> bytes:
@@ -73,8 +90,7 @@ def _encode(message: Any, name: str, where: str) -> bytes:
     out = b""
     for field, value in message.items():
         if field not in known:
-            names = ", ".join(known) or "none"
-            raise refused(f"{where or name} has no field {field!r}; its fields are {names}")
+            raise refused(_say_unknown(field, name, where))
         number, kind = known[field]
         path = f"{where}.{field}" if where else str(field)
         out += b"".join(_encode_value(number, kind.strip("[]{}"), each, path) for each in _values(kind, value))

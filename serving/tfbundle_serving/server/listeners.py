@@ -111,9 +111,10 @@ class Listeners:
 
     async def _open_grpc(self, grpc_socket: socket.socket | None, path_socket: socket.socket | None) -> None:
         settings = self._settings
-        methods = self._grpc_api.methods()
+        health = HealthService(self._health)
+        methods = self._grpc_api.methods() | health.listing()
         if settings.health_service:
-            methods |= HealthService(self._health).methods()
+            methods |= health.methods()
         find = find_in(methods)
         if self._keys is not None:
             find = grpc_layers.with_keys(find, self._keys)

@@ -174,10 +174,11 @@ def test_a_wrong_key_is_told_from_none(keyed: tuple[str, grpc.Channel]) -> None:
 
 
 def test_what_needs_no_key(keyed: tuple[str, grpc.Channel]) -> None:
-    """Probes and browsers' preflight requests cannot carry one; everything else needs it."""
+    """Probes and browsers' preflight requests cannot carry one; everything else needs it, names of models above all."""
     url, channel = keyed
     assert requests.get(f"{url}/v1/health/ready", timeout=30).status_code == 200
     assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30) == b"\x08\x01"
+    assert refusal(channel, b"", "/grpc.health.v1.Health/List")[0] == "UNAUTHENTICATED"
     preflight = requests.options(f"{url}/v1/models/m:predict", headers={"Origin": "http://a.b"}, timeout=30)
     assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (200, "*")
     for path in ("/v1/models", "/", "/monitoring/prometheus/metrics"):

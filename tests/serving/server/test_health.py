@@ -15,15 +15,17 @@ from tests.serving.server.conftest import publish, wait_for
 from tests.serving.server.in_process import channel_to, refusal, serving
 from tfbundle_serving.apis.health import (
     ServingStatus,
+    decode_health_list,
     decode_health_request,
     decode_health_response,
+    encode_health_list,
     encode_health_request,
     encode_health_response,
 )
 from tfbundle_serving.server.lifecycle import Server
 from tfbundle_serving.server.settings import LoadSettings
 
-CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+CHECK, WATCH, LIST = (f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch", "List"))
 
 
 def check(channel: grpc.Channel, service: str = "") -> str:
@@ -46,6 +48,9 @@ def test_messages() -> None:
     assert decode_health_request(b"\x0a\x01m\x18\x07") == "m"
     assert decode_health_response(b"\x08\x02") is ServingStatus.NOT_SERVING
     assert decode_health_response(b"\x08\x63") is ServingStatus.UNKNOWN
+    listed = {"": ServingStatus.SERVING, "m": ServingStatus.UNKNOWN}
+    assert encode_health_list(listed) == b"\x0a\x06\x0a\x00\x12\x02\x08\x01\x0a\x05\x0a\x01m\x12\x00"
+    assert decode_health_list(encode_health_list(listed)) == listed
 
 
 def test_the_truth(tiny_models: Path, tmp_path: Path) -> None:
@@ -56,6 +61,8 @@ def test_the_truth(tiny_models: Path, tmp_path: Path) -> None:
     with serving(tiny_models, **options, loading=LoadSettings(max_retries=0)) as server:
         assert ready(server) == (200, {"status": "SERVING", "models": {"good": "SERVING"}})
         with channel_to(server) as channel:
+            listed = decode_health_list(channel.unary_unary(LIST)(b"", timeout=30))
+            assert listed == {"": ServingStatus.SERVING, "good": ServingStatus.SERVING}
             assert {check(channel, name) for name in ("", "good", "ModelService", "PredictionService")} == {"SERVING"}
             assert refusal(channel, encode_health_request("bad"), CHECK)[0] == "NOT_FOUND"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbundle_serving.apis.version_folder import METADATA
-
-from ..sources.artefacts import files_below, sha256_of
+from .version_folder import METADATA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,20 @@ def check_files(folder: Path, hashes: Mapping[str, str]) -> FileCheck:
         changed=tuple(changed),
         extra=tuple(name for name in there if name not in hashes),
     )
+
+
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """List the files of a folder and its sub-folders, sorted; links to folders are listed, not followed."""
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()))
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _hash(path: Path) -> str:
