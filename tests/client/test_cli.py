@@ -210,7 +210,7 @@ def test_parity_equal(capsys: Captured, server: RunningServer, golden: Path, tmp
     ]
     code, out, err = _run(capsys, *arguments)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[-2:]] == ["gRPC", "REST"]
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["gRPC", "REST", "expected:"]
     assert out.count("100.00%") == 4
     assert str(html) in err
     assert "Equal over gRPC and REST" in html.read_text()
