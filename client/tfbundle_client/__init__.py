@@ -47,11 +47,11 @@ from .client import Client
 from .transports.connection import Tls
 
 if TYPE_CHECKING:
+    from .canary.check import check_canary
+    from .canary.evidence import Bounds
+    from .canary.result import CanaryReport
     from .parity.check import check_parity
     from .parity.result import ParityReport
-    from .rollout.canary import check_canary
-    from .rollout.canary_evidence import Bounds
-    from .rollout.canary_result import CanaryReport
 
 __all__ = [
     "Aborted",
@@ -100,10 +100,10 @@ __all__ = [
 
 #: Names that are imported when they are first wanted: an application that predicts compares nothing.
 _LATER = {
-    "Bounds": "rollout.canary_evidence",
-    "CanaryReport": "rollout.canary_result",
+    "Bounds": "canary.evidence",
+    "CanaryReport": "canary.result",
     "ParityReport": "parity.result",
-    "check_canary": "rollout.canary",
+    "check_canary": "canary.check",
     "check_parity": "parity.check",
 }
 

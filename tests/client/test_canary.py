@@ -20,9 +20,9 @@ from tests.serving.server.test_examples_api import save_even_odd
 from tfbundle.cli import main
 from tfbundle_client import Bounds, CanaryReport, Client, ParityError, check_canary
 from tfbundle_client.calls.inferences import Classifications
-from tfbundle_client.rollout.canary_blocks import join, put_together
-from tfbundle_client.rollout.canary_requests import Request
-from tfbundle_client.rollout.canary_sides import read_classes
+from tfbundle_client.canary.blocks import join, put_together
+from tfbundle_client.canary.requests import Request
+from tfbundle_client.canary.sides import read_classes
 from tfbundle_serving.apis.prediction_log import RecordedRequest, encode_prediction_log
 from tfbundle_serving.apis.tfrecord import frame
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tfbundle_client.rollout.canary_accuracy import AccuracyFigures, compare_accuracy, mcnemar
-from tfbundle_client.rollout.canary_evidence import Bounds, Figures, Promise
-from tfbundle_client.rollout.canary_figures import OutputFigures, View, choose_view, compare_answers
-from tfbundle_client.rollout.canary_latency import LatencyFigures, time_pairs
-from tfbundle_client.rollout.verdict import Verdict, judge
+from tfbundle_client.canary.accuracy import AccuracyFigures, compare_accuracy, mcnemar
+from tfbundle_client.canary.evidence import Bounds, Figures, Promise
+from tfbundle_client.canary.figures import OutputFigures, View, choose_view, compare_answers
+from tfbundle_client.canary.latency import LatencyFigures, time_pairs
+from tfbundle_client.canary.verdict import Verdict, judge
 from tfbundle_serving.apis.errors import InvalidArgument
 
 _KEY = ("serving_default", "probabilities")

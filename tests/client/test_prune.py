@@ -14,8 +14,7 @@ import pytest
 from tests.servers import RunningServer, running_server
 from tfbundle.cli import main
 from tfbundle_client import Client
-from tfbundle_client.rollout.history import Record, append_record
-from tfbundle_client.rollout.prune import (
+from tfbundle_client.pruning.choice import (
     OnDisk,
     asked_by_config,
     asked_by_history,
@@ -25,7 +24,8 @@ from tfbundle_client.rollout.prune import (
     configured_for,
     look,
 )
-from tfbundle_client.rollout.trash import empty_trash, list_trash, move_to_trash
+from tfbundle_client.pruning.trash import empty_trash, list_trash, move_to_trash
+from tfbundle_client.rollout.history import Record, append_record
 from tfbundle_serving.apis.model_status import State, VersionStatus
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel
 from tfbundle_serving.apis.version_policy import All, Latest, Specific, VersionPolicy

@@ -14,11 +14,11 @@ import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ParityError, RolloutError
 
-from ..rollout.canary import check_canary
-from ..rollout.canary_evidence import Bounds
-from ..rollout.canary_inputs import check_inputs
-from ..rollout.canary_latency import PAIRS
-from ..rollout.canary_result import CanaryReport
+from ..canary.check import check_canary
+from ..canary.evidence import Bounds
+from ..canary.inputs import check_inputs
+from ..canary.latency import PAIRS
+from ..canary.result import CanaryReport
 from ..rollout.change import changed_label
 from ..rollout.config_file import ConfigFile
 from ..rollout.fleet import Fleet

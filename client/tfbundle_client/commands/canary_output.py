@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..rollout.canary_result import CanaryReport
+from ..canary.result import CanaryReport
 from .size import show_bytes
 from .tables import print_table
 

@@ -15,12 +15,7 @@ from tfbundle_serving.apis.errors import BundleError, NotFound, RolloutError
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
 
 from ..client import Client
-from ..rollout.addresses import open_fleet
-from ..rollout.config_file import DEFAULT_PLACES, find_config, open_config, read_config
-from ..rollout.folder_size import folder_size
-from ..rollout.history import Record, read_history
-from ..rollout.pins import PINNED, change_pins, read_pins
-from ..rollout.prune import (
+from ..pruning.choice import (
     Reasons,
     Verdict,
     asked_by_config,
@@ -31,8 +26,13 @@ from ..rollout.prune import (
     configured_for,
     look,
 )
+from ..pruning.pins import PINNED, change_pins, read_pins
+from ..pruning.trash import TRASH, Trashed, empty_trash, list_trash, move_to_trash, restore
+from ..rollout.addresses import open_fleet
+from ..rollout.config_file import DEFAULT_PLACES, find_config, open_config, read_config
+from ..rollout.folder_size import folder_size
+from ..rollout.history import Record, read_history
 from ..rollout.server import Server
-from ..rollout.trash import TRASH, Trashed, empty_trash, list_trash, move_to_trash, restore
 from ..transports.address import parse_address
 from .options import Access, Number, access_of, access_options, json_option, timeout_option
 from .output import print_json

@@ -8,12 +8,12 @@ import click
 
 from tfbundle_serving.apis.models_config_edit import find_model
 
+from ..pruning.trash import list_trash
 from ..rollout.base_paths import look
 from ..rollout.history import read_history
 from ..rollout.preparation import Settings
 from ..rollout.promotion import Promotion
 from ..rollout.rollback import ROLLBACK, check_there, choose_target
-from ..rollout.trash import list_trash
 from .options import Access, model_argument
 from .promote import across_devices_option, label_option, run, skip_parity_option
 from .rollout_options import failing_as_json, find_number, opened, rollout_options, say

@@ -12,7 +12,7 @@ from tfbundle_serving.apis.signatures import Signature
 
 from ..calls.input_fitting import fit_inputs
 from ..client import UNSET, Client, Timeout
-from .canary_requests import Reading, Source
+from .requests import Reading, Source
 
 
 def check_inputs(

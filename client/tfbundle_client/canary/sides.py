@@ -14,7 +14,7 @@ from tfbundle_serving.apis.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 
 from ..calls.inferences import Classifications
 from ..client import Client, Timeout
-from .canary_requests import Arrays, Request
+from .requests import Arrays, Request
 
 
 class Answering(Protocol):

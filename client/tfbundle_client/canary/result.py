@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .canary_evidence import Figures
-from .canary_figures import OutputFigures
-from .canary_latency import Ratio
+from .evidence import Figures
+from .figures import OutputFigures
+from .latency import Ratio
 from .verdict import Verdict
 
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canary_evidence import Bounds, Figures, Finding
-from .canary_rules import RULES
+from .evidence import Bounds, Figures, Finding
+from .rules import RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,15 +21,15 @@ from tfbundle_serving.apis.version_folder import golden_path, list_versions, rea
 
 from ..client import UNSET, Client, Timeout
 from ..parity.sides import ServedSide
-from .canary_asking import Asked, Asking
-from .canary_evidence import Bounds, Figures
-from .canary_inputs import check_labels, check_signature, name_of
-from .canary_latency import PAIRS, LatencyFigures, time_pairs
-from .canary_promise import check_promise
-from .canary_requests import Reading, Request, Source
-from .canary_result import CanaryReport
-from .canary_sides import VersionSide
-from .folder_size import folder_size
+from ..rollout.folder_size import folder_size
+from .asking import Asked, Asking
+from .evidence import Bounds, Figures
+from .inputs import check_labels, check_signature, name_of
+from .latency import PAIRS, LatencyFigures, time_pairs
+from .promise import check_promise
+from .requests import Reading, Request, Source
+from .result import CanaryReport
+from .sides import VersionSide
 from .verdict import judge
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from tfbundle_serving.apis.errors import InvalidArgument
 
-from .canary_accuracy import AccuracyFigures
-from .canary_figures import OutputFigures
-from .canary_latency import LatencyFigures
+from .accuracy import AccuracyFigures
+from .figures import OutputFigures
+from .latency import LatencyFigures
 
 Status = Literal["pass", "fail", "unknown"]
 

@@ -12,7 +12,7 @@ from tfbundle_serving.apis.version_folder import golden_path
 from ..client import Client, Timeout
 from ..parity.check import check_parity
 from ..parity.result import ParityReport
-from .canary_evidence import Promise
+from .evidence import Promise
 
 
 def check_promise(

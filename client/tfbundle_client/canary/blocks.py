@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .canary_requests import Arrays, Request
+from .requests import Arrays, Request
 
 #: A message of both limits is answered soon, and far from what any server refuses.
 _BLOCK_ROWS = 512

@@ -16,7 +16,7 @@ from tfbundle_serving.apis.models_config_edit import ConfiguredModel
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, find_versions
 from tfbundle_serving.apis.version_policy import All, Specific
 
-from .history import Record
+from ..rollout.history import Record
 
 #: Version number to what speaks for it.
 Reasons = Mapping[int, Sequence[str]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .canary_accuracy import SIGNIFICANCE, mcnemar
-from .canary_evidence import Bounds, Figures, Finding, Status
+from .accuracy import SIGNIFICANCE, mcnemar
+from .evidence import Bounds, Figures, Finding, Status
 
 #: Fewer rows than this are no share worth a bound, whichever way they go: chance makes three of anything.
 _FEW = 3

@@ -18,11 +18,11 @@ from tfbundle_serving.apis.errors import ApiError, ConnectionFailed, ParityError
 from tfbundle_serving.apis.signatures import Signature
 
 from ..parity.accuracy import read_truth
-from .canary_accuracy import AccuracyFigures, compare_accuracy
-from .canary_blocks import halves, join, put_together
-from .canary_figures import OutputFigures, View, best_classes, choose_view, compare_answers
-from .canary_requests import Arrays, Request
-from .canary_sides import Answering
+from .accuracy import AccuracyFigures, compare_accuracy
+from .blocks import halves, join, put_together
+from .figures import OutputFigures, View, best_classes, choose_view, compare_answers
+from .requests import Arrays, Request
+from .sides import Answering
 
 #: Rows that are asked alone and together, to see whether they stand for themselves.
 _TRIED_ROWS = 4
