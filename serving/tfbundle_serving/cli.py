@@ -187,4 +187,5 @@ def _reached_at(host: str, port: int) -> str:
 
 
 def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if here != Path("/") and path.is_relative_to(here) else str(path)

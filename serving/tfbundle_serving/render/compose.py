@@ -65,10 +65,13 @@ def fill(template: Document, health_check: str, settings: ComposeSettings) -> Ma
     name = SERVICES[settings.overlay]
     service = {key: value for key, value in template["services"][name].items() if key not in _LEFT_OUT}
     service["command"] = _command(service["command"], settings)
+    # A volume that Docker keeps, such as the one for --record, needs nothing of this machine.
+    kept = [each for each in service["volumes"] if isinstance(each, str) and not each.startswith((".", "/", "$"))]
     service["volumes"] = [
         _mount(settings.models_dir, settings.root),
         # The folder and not the file, which `tfbundle promote` replaces.
         _mount(settings.config.parent, "/config"),
+        *kept,
     ]
     service["environment"] = {"MODEL_CONFIG_FILE": f"/config/{settings.config.name}"}
     service["healthcheck"] = {
@@ -81,7 +84,10 @@ def fill(template: Document, health_check: str, settings: ComposeSettings) -> Ma
         service["mem_limit"] = f"{settings.memory.mib}m"
     comment = f"docker compose -f THIS up serves the models of {settings.config}"
     why = f"\n{settings.memory.why}" if settings.memory else ""
-    return Manifest(body={"name": settings.project, "services": {name: service}}, comment=comment + why)
+    body = {"name": settings.project, "services": {name: service}}
+    if kept:
+        body["volumes"] = {each.partition(":")[0]: None for each in kept}
+    return Manifest(body=body, comment=comment + why)
 
 
 def _command(command: str | list[str], settings: ComposeSettings) -> str | list[str]:

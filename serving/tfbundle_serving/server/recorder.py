@@ -248,8 +248,8 @@ class FileRecorder:
             return 0, _FAILED
         if count < len(records):
             self._say_trouble(
-                f"recording rests: {self._file.path} has the {self._settings.max_bytes} bytes that --record_max_bytes "
-                "allows; move it away and a new one is begun"
+                f"recording rests: with the next request {self._file.path} would have more than the "
+                f"{self._settings.max_bytes} bytes that --record_max_bytes allows; move it away and a new one is begun"
             )
         elif self._trouble:
             log.info("recording to %s goes on", self._file.path)

@@ -255,7 +255,10 @@ def test_compose_is_one_file_that_stands_alone(render: Render, config: Callable[
         (document,) = render("compose", "--config", path, "--models-dir", tmp_path / "models", "--overlay", overlay)
         (filled,) = document["services"].values()
         assert list(document["services"]) == [service]
-        assert [each["source"] for each in filled["volumes"]] == [str(tmp_path / "models"), str(tmp_path)]
+        records = ["records:/records"] if overlay == "embedded" else []
+        assert [each["source"] for each in filled["volumes"][:2]] == [str(tmp_path / "models"), str(tmp_path)]
+        assert filled["volumes"][2:] == records
+        assert list(document.get("volumes", ())) == ["records"] * len(records)
         assert "--model_config_file=/config/models.config" in filled["command"]
         assert "monitoring" not in filled["command"]
         assert "$$models" in filled["healthcheck"]["test"][3]
