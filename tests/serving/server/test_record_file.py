@@ -115,7 +115,7 @@ def test_a_full_file_rests_until_it_is_moved_away(tmp_path: Path, caplog: pytest
         ask("OK")
     assert (len(list(read_records(tmp_path / "log.1"))), len(list(read_records(file)))) == (2, 1)
     assert [each.getMessage().partition(f"{file}")[0] for each in caplog.records] == [
-        *("recording rests: ", "recording to "),
+        *("recording rests: with the next request ", "recording to "),
     ]
 
 
