@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from tfbundle_client.canary.accuracy import AccuracyFigures, compare_accuracy, mcnemar
 from tfbundle_client.canary.evidence import Bounds, Figures, Promise
-from tfbundle_client.canary.figures import OutputFigures, View, choose_view, compare_answers
+from tfbundle_client.canary.figures import OutputFigures, compare_answers
 from tfbundle_client.canary.latency import LatencyFigures, time_pairs
 from tfbundle_client.canary.verdict import Verdict, judge
+from tfbundle_client.canary.views import View, choose_view
 from tfbundle_serving.apis.errors import InvalidArgument
 
 _KEY = ("serving_default", "probabilities")
@@ -184,12 +185,35 @@ def test_the_truth_has_the_last_word() -> None:
             "shapes",
         ),
         (Figures(promise=_KEPT, outputs={_KEY: OutputFigures(kind="values", rows=9, agreeing=9, shift=2.0)}), "drift"),
+        (
+            Figures(
+                promise=_KEPT,
+                outputs={
+                    _KEY: OutputFigures(
+                        kind="labels",
+                        rows=1000,
+                        agreeing=1000,
+                        stable_classes={0: 500, 1: 500},
+                        canary_classes={0: 300, 1: 700},
+                    )
+                },
+            ),
+            "drift",
+        ),
     ],
 )
 def test_rules_that_fail_by_a_single_case(figures: Figures, rule: str) -> None:
     """Each of these alone is a don't."""
     verdict = judge(figures)
     assert (verdict.word, _failed(verdict)) == ("don't", [rule])
+
+
+def test_what_nothing_is_known_of() -> None:
+    """Without a request that the stable version answers nothing is found; where all is finite, a line says so."""
+    (errors,) = (each for each in judge(Figures(promise=_KEPT)).findings if each.rule == "errors")
+    assert (errors.status, errors.sentence) == ("unknown", "the stable version answered no request")
+    (finite,) = (each for each in _judge(_sure(9), _sure(9)).findings if each.rule == "finite")
+    assert (finite.status, finite.figure) == ("pass", 0.0)
 
 
 def _latencies(pairs: int, times: float, noise: float = 0.1) -> LatencyFigures:

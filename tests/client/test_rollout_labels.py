@@ -76,7 +76,7 @@ def test_the_labelled_folder_is_gone(site: Site, server: RunningServer) -> None:
     try:
         _wait(lambda: _loaded(server) == {1})
         done = site.succeed("rollback", "m", servers=(server,))
-        assert "left out there: label stable of m (version 2)" in done.stderr
+        assert "label stable of m (version 2) is left out there" in done.stderr
         assert answers(server) == {"none": 1, "stable": 1, "canary": None}
         (model,) = read_models(site.config.read_text())
         assert (model.labels, model.policy.choose([1, 2, 3])) == ({"stable": 1}, [1])
@@ -159,7 +159,7 @@ def test_what_goes_with_a_label(
     loaded: tuple[int, ...],
     leaving: tuple[int, ...],
 ) -> None:
-    """A version leaves with its label, unless something else needs it."""
+    """A version leaves with its label, unless something else needs it; its label goes first, with all loaded."""
     entries = " ".join(f'version_labels {{ key: "{key}" value: {value} }}' for key, value in labels.items())
     policy = f"model_version_policy {{ specific {{ versions: {list(versions)} }} }}"
     text = f'model_config_list {{ config {{ name: "m" base_path: "/m" {policy} {entries} }} }}'
@@ -168,6 +168,12 @@ def test_what_goes_with_a_label(
     assert (plan.loaded, plan.leaving) == (loaded, leaving)
     assert tuple(model.policy.choose(range(9))) == loaded
     assert "canary" not in model.labels
+    (first,) = read_models(plan.unlabelled)
+    assert (tuple(first.policy.choose(range(9))), first.labels) == (versions, model.labels)
+    for last in ({"live": [loaded, leaving]}, {"there": leaving}):
+        kept = plan_drop(text, "m", "canary", own_kept=own, others_kept=others, **last)
+        assert (kept.loaded, kept.leaving) == (versions, ())
+        assert kept.notes or not leaving
     again = plan_drop(plan.new, "m", "canary", own_kept=own, others_kept=others)
     assert again.new == plan.new
     kept_under_all = plan_drop(text.replace(policy, "model_version_policy { all {} }"), "m", "canary")
@@ -236,17 +242,54 @@ def test_servers_that_differed(site: Site, server: RunningServer) -> None:
 
 
 def test_dead_labels() -> None:
-    """Labels whose version does not answer are taken away, of every model, but for the one that is needed."""
+    """Labels whose version does not answer stay at one that does, or are taken away, but for the one that is needed."""
     text = (
         "model_config_list {"
         + "".join(
             f'config {{ name: "{name}" base_path: "/m" version_labels {{ key: "a" value: 1 }} '
+            "model_version_policy { specific { versions: [1, 2] } } "
             'version_labels { key: "b" value: 2 } } '
             for name in ("m", "n")
         )
         + "}"
     )
-    cut, left_out = without_dead_labels(text, {"m": {2}}, ("n", "a"))
-    assert [dict(each.labels) for each in read_models(cut)] == [{"b": 2}, {"a": 1}]
-    assert left_out == ("label a of m (version 1)", "label b of n (version 2)")
-    assert without_dead_labels(text, {"m": {1, 2}, "n": {1, 2}}) == (text, ())
+    cut, changed = without_dead_labels(text, {"m": {2, 7}}, {"m": {"a": 7}}, ("n", "a"))
+    m, n = read_models(cut)
+    assert [dict(each.labels) for each in (m, n)] == [{"a": 7, "b": 2}, {"a": 1}]
+    assert [tuple(each.policy.choose(range(9))) for each in (m, n)] == [(1, 2, 7), (1, 2)]
+    assert changed == (
+        "label a of m (version 1) stays at version 7 there",
+        "label b of n (version 2) is left out there",
+    )
+    assert without_dead_labels(text, {"m": {1, 2}, "n": {1, 2}}, {}) == (text, ())
+
+
+def test_a_label_that_the_file_moves_too_early(site: Site, server: RunningServer) -> None:
+    """What somebody wrote into the file, and no server can give, keeps nobody from the version that answers."""
+    text = site.config.read_text()
+    end = text.rindex("}")
+    other = text[text.index("config {\n") : end].replace('"m"', '"other"')
+    ahead = other.replace("versions: 1", "versions: 1 versions: 9").replace("value: 1", "value: 9")
+    with Client(server.grpc_url, timeout=30) as client:
+        client.reload_config(f"{text[:end]}{other.replace('version_labels', '# version_labels')}}}\n")
+        client.reload_config(f"{text[:end]}{other}}}\n")
+        site.config.write_text(f"{text[:end]}{ahead}}}\n")
+        done = site.succeed("promote", "m", 2, servers=(server,))
+        assert "label stable of other (version 9) stays at version 1 there" in done.stderr
+        assert client.predict("other", [0.0], label="stable").version == 1
+
+
+def test_a_drop_keeps_the_last_version_that_answers(site: Site, server: RunningServer) -> None:
+    """Where the folder of what is stable is gone, the canary answers on, without its label."""
+    site.succeed("promote", "m", 2, "--label", "canary", servers=(server,))
+    aside = site.root / "aside"
+    (site.base / "1").rename(aside)
+    try:
+        _wait(lambda: _loaded(server) == {2})
+        done = site.succeed("canary", "m", "--drop", servers=(server,))
+        assert "version 2 stays loaded: no other version of m would answer" in done.stderr
+        assert answers(server) == {"none": 2, "stable": None, "canary": None}
+        again = site.succeed("canary", "m", "--drop", servers=(server,))
+        assert "already" in again.stdout
+    finally:
+        aside.rename(site.base / "1")

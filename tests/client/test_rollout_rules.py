@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tfbundle_client.rollout.addresses import open_fleet
-from tfbundle_client.rollout.base_paths import look
+from tfbundle_client.rollout.base_paths import look, neighbours
 from tfbundle_client.rollout.config_file import find_config, open_config
 from tfbundle_client.rollout.history import (
     Record,
@@ -21,7 +21,15 @@ from tfbundle_client.rollout.history import (
 )
 from tfbundle_client.rollout.plan import as_labelled, plan_change
 from tfbundle_client.rollout.rollback import choose_target
-from tfbundle_client.rollout.rules import Seen, check_base_paths, check_version, remarks
+from tfbundle_client.rollout.rules import (
+    Seen,
+    check_base_paths,
+    check_list,
+    check_listed,
+    check_unloaded,
+    check_version,
+    remarks,
+)
 from tfbundle_serving.apis.errors import InvalidArgument, RolloutError
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel, read_models
 from tfbundle_serving.apis.version_policy import All, Latest, Specific
@@ -164,11 +172,12 @@ def test_nothing_to_go_back_to(records: list[Record], message: str) -> None:
 
 
 def test_history(tmp_path: Path) -> None:
-    """Lines come back as they were written; one that a crash cut short costs no other."""
+    """Lines come back as they were written; one that a crash cut short, or that is none, costs no other."""
     config = tmp_path / "models.config"
     assert read_history(config) == ()
     first = append_record(config, _record("promote", None, 1))
     with history_path(config).open("ab") as file:
+        file.write(b'{"model": "m", "label": "stable", "from": 1, "to": 1e999}\n[]\n\xff\n')
         file.write(b'{"when": "2026-11-21T13:46:58Z", "model": "m", "la')
     second = append_record(config, _record("promote", 1, 2))
     assert read_history(config) == (first, second)
@@ -209,6 +218,33 @@ def test_base_paths(seen: Seen, unknown_at: list[str], message: str | None) -> N
     assert found == [] if message is None else message in found[0]
 
 
+@pytest.mark.parametrize(
+    ("listed", "at", "loaded", "message"),
+    [
+        ((7,), "new", None, "version 7 of model m is all that is listed of it, and is not in /m: the model is new to "),
+        ((7, 8), "served", None, "version 7, 8 of model m is all that is listed of it"),
+        ((7,), "served", None, "the reload would unload what grpc://a:1 serves of it"),
+        # One that is there suffices, and so does one that comes; where nothing is served, nothing is lost.
+        ((7, 2), "new", None, None),
+        ((7,), "new", ("m", 2), None),
+        ((7,), "new", ("n", 2), "would never end"),
+        ((7,), "", None, None),
+    ],
+)
+def test_versions_that_are_listed(
+    listed: tuple[int, ...], at: str, loaded: tuple[str, int] | None, message: str | None
+) -> None:
+    """A list of nothing but missing versions hangs for a new model, and takes away what is served of another."""
+    model = ConfiguredModel(
+        name="m", base_path="/m", platform="tensorflow", policy=Specific(versions=listed), labels={}
+    )
+    seen = {"m": Seen(path="/m", versions=frozenset({1, 2}))}
+    where = {name: {"m": ["grpc://a:1"] if at == name else []} for name in ("new", "served")}
+    found = list(check_listed([model], seen, where["new"], where["served"], loaded))
+    assert found == [] if message is None else message in found[0]
+    assert not list(check_listed([model], {"m": Seen()}, where["new"], where["served"], loaded))
+
+
 def test_version_folders() -> None:
     """A version that is not there or half there is refused; a label that means one which is gone is told of."""
     seen = Seen(path="/m", versions=frozenset({1, 2}), half=frozenset({2}))
@@ -216,9 +252,35 @@ def test_version_folders() -> None:
     assert "has no saved_model.pb" in next(check_version(_configured(), 2, seen))
     assert "has no version 3 in /m; it has 1, 2" in next(check_version(_configured(), 3, seen))
     assert list(check_version(_configured(), 3, Seen())) == []
-    assert list(remarks([_configured(old=7, new=8)], {"m": seen}, ("m", "new"))) == [
+    assert "expected a number from 0" in next(check_version(_configured(), -1, Seen()))
+    assert list(remarks([_configured(old=7, new=8)], {"m": seen}, ("m", "new"), {})) == [
         "label old of model m means version 7, which is not in /m"
     ]
+    (line,) = remarks([_configured(old=1, now=2)], {"m": seen}, ("n", "new"), {})
+    assert "label old of model m means version 1, which the list does not load" in line
+    assert not list(remarks([_configured(old=1)], {"m": seen}, ("m", "new"), {}))
+    (line,) = remarks([_configured()], {"m": Seen()}, ("n", "new"), {"m": ["grpc://a:1"]})
+    assert "model m is new to grpc://a:1, and base path /models/m is not on this machine" in line
+
+
+@pytest.mark.parametrize(
+    ("platform", "others", "message"),
+    [
+        ("tensorflow", frozenset(), None),
+        ("", frozenset({"model_type"}), None),
+        ("", frozenset(), 'model m has no model_platform, expected model_platform: "tensorflow"'),
+        ("tensorflow", frozenset({"model_type"}), "model m has both a model_platform and a model_type"),
+        ("pytorch", frozenset(), "model m has the model_platform 'pytorch', expected \"tensorflow\""),
+        ("tensorflow", frozenset({"logging_config"}), "model m has a logging_config"),
+    ],
+)
+def test_platforms(platform: str, others: frozenset[str], message: str | None) -> None:
+    """A server refuses a whole list for one model of which it does not know what it is."""
+    model = ConfiguredModel(
+        name="m", base_path="s3://bucket/m", platform=platform, policy=Latest(), labels={}, others=others
+    )
+    found = list(check_list([model]))
+    assert found == [] if message is None else message in found[0]
 
 
 def test_base_paths_of_a_container(tmp_path: Path) -> None:
@@ -233,6 +295,23 @@ def test_base_paths_of_a_container(tmp_path: Path) -> None:
         "n": frozenset({1}),
         "o": None,
     }
+
+
+def test_models_that_may_be_served_besides(tmp_path: Path, official_server: str) -> None:
+    """A server that names no models, as TensorFlow Serving, is asked for those whose base paths lie beside."""
+    for name in ("m/1", "identities/7", "notes/drafts", ".trash/3"):
+        (tmp_path / name).mkdir(parents=True)
+    models = [_configured("m")]
+    guesses = neighbours(models, look(models, "m", tmp_path / "m"))
+    assert guesses == {"identities"}
+    assert (
+        neighbours(models, {"m": Seen()}) == neighbours(models, {"m": Seen(path=str(tmp_path / "no" / "m"))}) == set()
+    )
+    with open_fleet([official_server]) as fleet:
+        served = fleet.served(guesses)
+        assert served == {official_server: {"identities"}}
+        assert "serves identities, too" in next(check_unloaded(models, served))
+        assert fleet.served() == {official_server: frozenset()}
 
 
 def test_each_server_is_asked_for_itself() -> None:

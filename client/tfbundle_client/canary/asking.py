@@ -20,9 +20,10 @@ from tfbundle_serving.apis.signatures import Signature
 from ..parity.accuracy import read_truth
 from .accuracy import AccuracyFigures, compare_accuracy
 from .blocks import halves, join, put_together
-from .figures import OutputFigures, View, best_classes, choose_view, compare_answers
+from .figures import OutputFigures, compare_answers
 from .requests import Arrays, Request
 from .sides import Answering
+from .views import View, best_classes, choose_view
 
 #: Rows that are asked alone and together, to see whether they stand for themselves.
 _TRIED_ROWS = 4

@@ -1,66 +1,27 @@
-"""What two versions' answers to the same rows have in common, in figures that add up block by block.
-
-What an output is, is told once, by the first answers of the stable version (`choose_view`):
-
-    probabilities   rows of floats from 0 to 1 that sum to 1: the best class counts, and how sure the version was of it
-    logits          floats whose output is called so, or that the caller names as classes: the same after a softmax
-    binary          one float from 0 to 1 a row, in the output that the caller names as classes: above 0.5 is class 1
-    labels          strings, integers and bools: equal or not; of rows of strings the first, the best of a top-k list
-    values          any other numbers: near or not, in units of the stable version's own spread
-"""
+"""What two versions' answers to the same rows have in common, in figures that add up block by block."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfbundle_serving.apis.comparison import tolerance_for
 
-Kind = Literal["probabilities", "logits", "binary", "labels", "values"]
+from .views import TINY, Kind, View, best_classes, probabilities, real
 
-#: Rows sum to 1 within this, which bfloat16 needs.
-_SUM_TOLERANCE = 0.02
 #: A version is sure of a class that it gives this probability.
 SURE = 0.9
 #: A row of numbers agrees if it is off by at most half the spread that the stable version's rows have among themselves,
 #: root mean square over the row. Two good regressions (each explains 90 % of the variance) differ by a fifth to two
 #: fifths of it.
 NEAR = 0.5
-#: The spread of a normal distribution between its quartiles.
-_QUARTILES = 1.349
-#: Where all rows are the same, a thousandth of their size is their spread.
-_CONSTANT = 1e-3
-_TINY = 1e-6
 #: More classes than that (free text) are not counted one by one.
 _MAX_CLASSES = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """How the answers of one output are seen.
-
-    Attributes:
-        kind: See the module.
-        unit: Of values, the stable version's spread: an array of a row's shape.
-    """
-
-    kind: Kind
-    unit: NDArray[np.float64] | None = None
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether a row's answer is one of some classes, so that there are right and wrong ones."""
-        return self.kind != "values"
-
-    @property
-    def tells_certainty(self) -> bool:
-        """Whether answers say how sure the version is of them."""
-        return self.kind in ("probabilities", "logits", "binary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,76 +102,6 @@ def _add(left: Mapping[Any, int], right: Mapping[Any, int]) -> Mapping[Any, int]
     return dict(found)
 
 
-def choose_view(stable: NDArray[Any], name: str, *, are_classes: bool = False) -> View:
-    """Tell what an output is.
-
-    Args:
-        stable: The stable version's first answers, rows first.
-        name: The output's name.
-        are_classes: Whether the caller says that it predicts classes.
-    """
-    stable = stable.reshape(1) if not stable.ndim else stable
-    if stable.dtype.kind in "OSUbiu":
-        return View(kind="labels")
-    if stable.dtype.kind == "c" or stable.size == 0:
-        return View(kind="values", unit=_spread(stable))
-    wide = stable.astype(np.float64)
-    finite = wide[np.isfinite(wide)]
-    is_share = bool(finite.size) and float(finite.min()) >= -_TINY and float(finite.max()) <= 1 + _SUM_TOLERANCE
-    if stable.ndim >= 2 and stable.shape[-1] >= 2:
-        sums = wide.sum(axis=-1)
-        sums = sums[np.isfinite(sums)]
-        if is_share and sums.size and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all()):
-            return View(kind="probabilities")
-        if are_classes or "logit" in name.lower():
-            return View(kind="logits")
-    elif are_classes and is_share:
-        return View(kind="binary")
-    return View(kind="values", unit=_spread(stable))
-
-
-def _spread(stable: NDArray[Any]) -> NDArray[np.float64]:
-    """Give the spread of each place of a row over the rows, by the quartiles, which a few outliers do not move."""
-    if stable.size == 0:
-        return np.full(stable.shape[1:], _TINY)
-    wide = _real(stable)
-    with np.errstate(all="ignore"):
-        wide = np.where(np.isfinite(wide), wide, np.nan)
-        known = np.where(np.isnan(wide), 0.0, wide)
-        size = np.median(np.abs(known), axis=0)
-        low, high = np.percentile(known, (25, 75), axis=0)
-        robust = (high - low) / _QUARTILES
-        spread = np.where(robust > 0, robust, known.std(axis=0))
-    return np.asarray(np.maximum(spread, np.maximum(_CONSTANT * size, _TINY)), np.float64)
-
-
-def _real(array: NDArray[Any]) -> NDArray[np.float64]:
-    """See numbers as float64, complex ones by a pair for each."""
-    if array.dtype.kind == "c":
-        wide = np.ascontiguousarray(array, np.complex128)
-        return np.stack([wide.real, wide.imag], axis=-1)
-    return array.astype(np.float64)
-
-
-def best_classes(answers: NDArray[Any], view: View) -> NDArray[Any]:
-    """Give the class of each row, or of each place of a row, flat.
-
-    Raises:
-        ValueError: The output has no classes.
-    """
-    if view.kind in ("probabilities", "logits"):
-        return np.asarray(np.argmax(np.nan_to_num(answers.astype(np.float64), nan=-np.inf), axis=-1)).reshape(-1)
-    if view.kind == "binary":
-        return (answers.reshape(-1) > 0.5).astype(np.int64)
-    if view.kind == "labels":
-        return (answers[:, 0] if _is_ranking(answers) else answers).reshape(-1)
-    raise ValueError("values are no classes")
-
-
-def _is_ranking(answers: NDArray[Any]) -> bool:
-    return answers.dtype.kind in "OSU" and answers.ndim == 2 and answers.shape[1] > 0
-
-
 def compare_answers(stable: NDArray[Any], canary: NDArray[Any], view: View) -> OutputFigures:
     """Hold the answers to the same rows against each other.
 
@@ -238,7 +129,7 @@ def _compare_classes(stable: NDArray[Any], canary: NDArray[Any], view: View) -> 
     same = np.asarray(before == after, bool)
     figures: dict[str, Any] = {"identical": int(same.sum())}
     if view.tells_certainty:
-        old, new = _probabilities(stable, view), _probabilities(canary, view)
+        old, new = probabilities(stable, view), probabilities(canary, view)
         rows = np.arange(len(old))
         slack = 2 * tolerance_for(stable.dtype).atol + tolerance_for(stable.dtype).rtol * 2
         with np.errstate(invalid="ignore"):
@@ -268,27 +159,13 @@ def _count(classes: NDArray[Any]) -> Mapping[Any, int]:
     return dict(found)
 
 
-def _probabilities(answers: NDArray[Any], view: View) -> NDArray[np.float64]:
-    """Give a table of rows and classes; a row with a value that is not finite is NaN all along."""
-    if view.kind == "binary":
-        ones = answers.reshape(-1).astype(np.float64)
-        return np.stack([1 - ones, ones], axis=1)
-    table = answers.reshape(-1, answers.shape[-1]).astype(np.float64)
-    table = np.where(np.isfinite(table).all(axis=1, keepdims=True), table, np.nan)
-    if view.kind == "probabilities":
-        return table
-    with np.errstate(invalid="ignore"):
-        powers = np.exp(table - table.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def _compare_values(stable: NDArray[Any], canary: NDArray[Any], view: View) -> OutputFigures:
-    old, new = _real(stable), _real(canary)
+    old, new = real(stable), real(canary)
     rows = len(old)
     unit = view.unit if view.unit is not None else np.ones(old.shape[1:])
     if unit.shape != old.shape[1:]:
         # Rows of another length than the first ones: one spread stands for all places.
-        unit = np.full(old.shape[1:], float(np.median(unit)) if unit.size else _TINY)
+        unit = np.full(old.shape[1:], float(np.median(unit)) if unit.size else TINY)
     slack = tolerance_for(stable.dtype.name)
     with np.errstate(invalid="ignore", over="ignore"):
         off = (new - old).reshape(rows, -1)

@@ -30,6 +30,8 @@ def drop_canary(
     """
     drop = prepare_drop(file, fleet, model, label, settings=settings, version=version)
     plan = drop.plan
+    for note in plan.notes:
+        say(f"note: {note}")
     if dry_run:
         if as_json:
             print_json({**drop.to_json(is_dry_run=True), "diff": _diff(plan, str(file.path))})

@@ -27,7 +27,7 @@ from ..pruning.choice import (
     look,
 )
 from ..pruning.pins import PINNED, change_pins, read_pins
-from ..pruning.trash import TRASH, Trashed, empty_trash, list_trash, move_to_trash, restore
+from ..pruning.trash import TRASH, empty_trash, list_trash, move_to_trash, restore
 from ..rollout.addresses import open_fleet
 from ..rollout.config_file import DEFAULT_PLACES, find_config, open_config, read_config
 from ..rollout.folder_size import folder_size
@@ -36,9 +36,8 @@ from ..rollout.server import Server
 from ..transports.address import parse_address
 from .options import Access, Number, access_of, access_options, json_option, timeout_option
 from .output import print_json
+from .prune_output import print_prune
 from .rollout_options import failing_as_json, say
-from .size import show_bytes
-from .tables import print_table
 from .version_option import read_version
 from .versions import base_paths_in
 
@@ -138,7 +137,7 @@ def prune(
                         move_to_trash(base_path, [each.version.folder for each in verdicts if each.goes], now)
                 sizes = {each.path: folder_size(each.path) for each in list_trash(base_path)}
                 gone = [(each, sizes[each.path]) for each in empty_trash(base_path, older_than=age, now=now)]
-        _report(
+        print_prune(
             base_path, name, servers, verdicts, moved, gone, dry_run=dry_run, as_json=as_json, at_once=trash_days == 0
         )
 
@@ -255,58 +254,3 @@ def _restore(base: Path, number: int, *, dry_run: bool, as_json: bool) -> None:
         print_json({"base_path": str(base), "dry_run": dry_run, "restored": number, "folder": str(folder)})
     else:
         print(f"{folder}: {'would be ' if dry_run else ''}back from the trash")
-
-
-def _report(
-    base: Path,
-    model: str,
-    servers: Sequence[str],
-    verdicts: Sequence[Verdict],
-    moved: Mapping[int, int],
-    gone: Sequence[tuple[Trashed, int]],
-    *,
-    dry_run: bool,
-    as_json: bool,
-    at_once: bool,
-) -> None:
-    would = "would be " if dry_run else ""
-    freed = sum(size for _, size in gone) + (sum(moved.values()) if dry_run and at_once else 0)
-    if as_json:
-        print_json(
-            {
-                "model": model,
-                "base_path": str(base),
-                "dry_run": dry_run,
-                "servers": list(servers),
-                "pruned": [{"version": number, "bytes": size} for number, size in moved.items()],
-                "kept": [
-                    {"version": each.version.number, "reasons": list(each.reasons)}
-                    for each in verdicts
-                    if not each.goes
-                ],
-                "removed_for_good": [
-                    {"version": each.number, "trashed_at": each.when.isoformat(), "bytes": size} for each, size in gone
-                ],
-                "trashed_bytes": sum(moved.values()),
-                "freed_bytes": freed,
-            }
-        )
-        return
-    print_table(
-        f"{model} in {base}: {len(moved)} of {len(verdicts)} versions {would}moved to {TRASH}",
-        ("version", "size", "what", "why"),
-        [
-            (
-                str(each.version.number),
-                show_bytes(moved[each.version.number]) if each.goes else "-",
-                f"{would}pruned" if each.goes else "stays",
-                "; ".join(each.reasons) or "nothing speaks for it",
-            )
-            for each in verdicts
-        ],
-    )
-    for each, size in gone:
-        print(f"version {each.number} {would}removed for good, {show_bytes(size)} (in the trash since {each.when:%F})")
-    print(f"{show_bytes(freed)} {would}freed")
-    if moved and not at_once and not dry_run:
-        say(f"back comes one with: tfbundle prune {base} --restore NUMBER")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import RolloutError
@@ -10,6 +10,9 @@ from tfbundle_serving.apis.models_config_edit import ConfiguredModel
 from tfbundle_serving.apis.version_folder import SAVED_MODEL, list_versions
 
 from .rules import Seen
+
+#: Folders beside a base path that are looked into.
+_NEIGHBOURS = 100
 
 
 def local_base_path(model: ConfiguredModel, given: Path | None = None) -> Path | None:
@@ -42,6 +45,25 @@ def look(models: Sequence[ConfiguredModel], model: str, given: Path | None = Non
     """
     moved = {each.name: _beside(each, models, model, given) for each in models}
     return {name: Seen() if path is None else _see(path) for name, path in moved.items()}
+
+
+def neighbours(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen]) -> frozenset[str]:
+    """Name models that a server may have besides: base paths usually lie side by side, and are called as the model is.
+
+    Args:
+        models: The models that are known.
+        seen: Model name to what is seen of its base path.
+    """
+    parents = {Path(there.path).parent for there in seen.values() if there.path}
+    return frozenset[str]().union(*map(_base_paths_in, parents)) - {model.name for model in models}
+
+
+def _base_paths_in(folder: Path) -> frozenset[str]:
+    try:
+        folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+        return frozenset(each.name for each in folders[:_NEIGHBOURS] if list_versions(each))
+    except OSError:  # nothing is said about what cannot be looked at
+        return frozenset()
 
 
 def _beside(each: ConfiguredModel, models: Sequence[ConfiguredModel], model: str, given: Path | None) -> Path | None:

@@ -1,12 +1,13 @@
 """A label that is taken away: a canary is given up, and its version leaves if nothing else needs it.
 
-It takes one step, since a label that goes refuses nothing. The file is replaced first; whatever is killed at whatever
-moment, the same command once more ends what was begun.
+The label goes in one step, since that refuses nothing, and its version leaves in a second: until every server has let
+the label go, it can be put back without a load. The file is replaced first; whatever is killed at whatever moment, the
+same command once more ends what was begun.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,10 @@ from tfbundle_serving.apis.models_config_edit import find_model, read_models, re
 from tfbundle_serving.apis.version_policy import Specific
 
 from .config_file import ConfigFile
-from .fleet import Fleet
+from .fleet import Fleet, say_failures
 from .history import Record, append_record, kept_by_others, kept_versions, last_move, read_history
 from .plan import as_labelled
-from .preparation import Settings, Survey, survey
+from .preparation import Settings, Survey, live_versions, survey
 from .putting_back import LABEL_S, Before, put_back, say_put_back
 from .sending import send_list
 from .staying import reasons, say_loaded
@@ -37,20 +38,24 @@ class DropPlan:
         label: The label.
         left: The version that it means, in the file or at a server; None where it means none.
         old: The models.config as it is.
-        new: The models.config without the label.
+        unlabelled: For the servers: the label gone, everything still loaded.
+        new: For the file, and for the servers at last.
         loaded: Versions that `new` loads; None where it leaves that to the folder.
         kept: Those of them that other labels may go back to.
         leaving: Versions that nothing needs any more.
+        notes: What somebody should know before.
     """
 
     model: str
     label: str
     left: int | None
     old: str
+    unlabelled: str
     new: str
     loaded: tuple[int, ...] | None
     kept: tuple[int, ...]
     leaving: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def say_loaded(self) -> str:
         """Say in one line which versions stay loaded, and why."""
@@ -65,6 +70,8 @@ def plan_drop(
     labelled: Collection[int] = (),
     own_kept: Collection[int] = (),
     others_kept: Collection[int] = (),
+    live: Collection[Collection[int]] = (),
+    there: Collection[int] | None = None,
 ) -> DropPlan:
     """Work out what goes with a label.
 
@@ -75,6 +82,8 @@ def plan_drop(
         labelled: Where the label points at the servers, should the file be ahead of them.
         own_kept: Versions that are loaded only so that this label can go back to them.
         others_kept: Versions that other labels may go back to.
+        live: Server by server, the versions that it has loaded or loads.
+        there: Versions that are on disk; None where nobody can tell.
 
     Raises:
         NotFound: The text has no such model.
@@ -82,16 +91,22 @@ def plan_drop(
     """
     entry = find_model(read_models(text), model)
     before = entry.labels.get(label)
-    new = remove_label(text, model, label)
+    new = unlabelled = remove_label(text, model, label)
     needed = {version for name, version in entry.labels.items() if name != label} | set(others_kept)
     loaded: tuple[int, ...] | None = None
     leaving: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
     if isinstance(entry.policy, Specific):
-        there = tuple(sorted(set(entry.policy.versions)))
+        listed = tuple(sorted(set(entry.policy.versions)))
         going = {before, *labelled, *own_kept} - needed
-        # A model without a version would answer nobody.
-        leaving = () if going.issuperset(there) else tuple(each for each in there if each in going)
-        loaded = tuple(each for each in there if each not in leaving)
+        leaving = tuple(each for each in listed if each in going)
+        # A model without a version would answer nobody. What others need may be listed, and its folder gone.
+        rest = set(listed) - going
+        is_last = not (rest if there is None else rest.intersection(there))
+        if leaving and (is_last or any(found and going.issuperset(found) for found in live)):
+            notes = (f"version {', '.join(map(str, leaving))} stays loaded: no other version of {model} would answer",)
+            leaving = ()
+        loaded = tuple(each for each in listed if each not in leaving)
         if leaving:
             new = set_policy(new, model, Specific(versions=loaded))
     return DropPlan(
@@ -99,10 +114,12 @@ def plan_drop(
         label=label,
         left=before if before is not None else max(labelled, default=None),
         old=text,
+        unlabelled=unlabelled,
         new=new,
         loaded=loaded,
         kept=tuple(sorted(set(others_kept).intersection(loaded or ()))),
         leaving=leaving,
+        notes=notes,
     )
 
 
@@ -144,6 +161,7 @@ class Drop:
             "staying": {str(version): list(said) for version, said in reasons(labels, plan.loaded, plan.kept).items()},
             "unloaded": list(plan.leaving),
             "servers": sorted(self.survey.states),
+            "remarks": list(plan.notes),
         }
 
 
@@ -174,6 +192,8 @@ def prepare_drop(
         labelled=found.labelled(label),
         own_kept=kept_versions(records, model, label),
         others_kept=kept_by_others(records, model, label),
+        live=[live_versions(states) for states in found.states.values()],
+        there=found.seen[model].versions,
     )
     if version is not None and plan.left not in (None, version):
         raise RolloutError(f"label {label} of {model} means version {plan.left}, not {version}; nothing was changed")
@@ -195,7 +215,7 @@ def carry_out_drop(config: ConfigFile, fleet: Fleet, drop: Drop, say: Say = quie
         say(f"taking label {plan.label} of {plan.model} away")
         try:
             config.replace(plan.new.encode("utf-8", "surrogateescape"))
-            send_list(fleet, plan.new, timeout_s=timeout_s, say=say).all("reload")
+            send_list(fleet, plan.unlabelled, timeout_s=timeout_s, say=say).all("reload")
             gone: dict[str, int | None] = dict.fromkeys(drop.survey.labels)
             fleet.wait_labelled(plan.model, plan.label, gone, timeout_s=LABEL_S)
         except BaseException as error:
@@ -214,11 +234,21 @@ def carry_out_drop(config: ConfigFile, fleet: Fleet, drop: Drop, say: Say = quie
                 raise RolloutError(f"{error}; {said}") from error
             say(said)
             raise
+    return tuple(_finish(config, fleet, drop, say))
+
+
+def _finish(config: ConfigFile, fleet: Fleet, drop: Drop, say: Say) -> Iterator[str]:
+    """Write the history, and let the version go; the label has gone, whatever happens here."""
+    plan = drop.plan
     try:
         _note(config, plan)
     except OSError as error:
-        return (f"the history beside {config.path} could not be written: {error.strerror or error}",)
-    return ()
+        yield f"the history beside {config.path} could not be written: {error.strerror or error}"
+    if plan.new != plan.unlabelled:
+        say(f"unloading {plan.model} version {', '.join(map(str, plan.leaving))}")
+        failures = send_list(fleet, plan.new, timeout_s=drop.settings.timeout_s).failures
+        if failures:
+            yield f"not unloaded everywhere: {say_failures(failures)}; the next reload does it"
 
 
 def _note(config: ConfigFile, plan: DropPlan) -> None:

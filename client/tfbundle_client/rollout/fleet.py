@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -112,13 +112,16 @@ class Fleet:
         """
         return self.ask(lambda server: server.states(model)).all(f"ask for the versions of {model}")
 
-    def served(self) -> dict[str, frozenset[str]]:
-        """Ask every server which models it has; none where it does not tell.
+    def served(self, guesses: Collection[str] = ()) -> dict[str, frozenset[str]]:
+        """Ask every server which models it has; where it does not tell, which of some it has.
+
+        Args:
+            guesses: Names of models.
 
         Raises:
             RolloutError: A server did not answer.
         """
-        return self.ask(Server.served).all("ask for the models")
+        return self.ask(lambda server: server.served(guesses)).all("ask for the models")
 
     def labelled(self, model: str, label: str) -> dict[str, int | None]:
         """Ask every server which version a label means now.

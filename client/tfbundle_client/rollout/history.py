@@ -173,7 +173,7 @@ def _parse(line: bytes) -> Record | None:
             who=str(found.get("who", "")),
             host=str(found.get("host", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfbundle_serving.apis.errors import RolloutError
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
 
-from .base_paths import look
+from .base_paths import look, neighbours
 from .config_file import ConfigFile
 from .content import check_content
 from .fleet import Fleet
@@ -20,6 +20,7 @@ from .rules import (
     check_base_paths,
     check_label,
     check_list,
+    check_listed,
     check_servers,
     check_unloaded,
     check_version,
@@ -59,6 +60,7 @@ class Survey:
         states: Address to the states of the model's versions.
         labels: Address to the labels of the model that mean a version there now, and which.
         seen: Model name to what is seen of its base path from here.
+        unknown_at: Model name to the servers that do not know it yet.
     """
 
     entry: ConfiguredModel
@@ -66,6 +68,7 @@ class Survey:
     states: Mapping[str, States]
     labels: Mapping[str, Mapping[str, int]]
     seen: Mapping[str, Seen]
+    unknown_at: Mapping[str, Sequence[str]]
 
     @property
     def live(self) -> set[int]:
@@ -138,7 +141,7 @@ def prepare_change(
     entry = find_model(models, model, config.path)
     seen = look(models, model, settings.base_path)
     _refuse(config, [*check_label(label), *check_list(models), *check_version(entry, version, seen[model])])
-    found = survey(config, fleet, model, label, settings=settings)
+    found = survey(config, fleet, model, label, settings=settings, version=version)
     if not all(version in live_versions(states) for states in found.states.values()):
         _refuse(config, check_content(model, version, seen[model]))
     plan = plan_change(
@@ -158,11 +161,17 @@ def prepare_change(
         states=found.states,
         labels=found.labels,
         seen=seen[model],
-        remarks=(*plan.notes, *_unseen(entry, seen[model]), *remarks(models, seen, (model, label))),
+        remarks=(
+            *plan.notes,
+            *_unseen(entry, seen[model]),
+            *remarks(models, seen, (model, label), found.unknown_at),
+        ),
     )
 
 
-def survey(config: ConfigFile, fleet: Fleet, model: str, label: str, *, settings: Settings) -> Survey:
+def survey(
+    config: ConfigFile, fleet: Fleet, model: str, label: str, *, settings: Settings, version: int | None = None
+) -> Survey:
     """Ask every server what it has, and refuse a list that would harm one.
 
     Args:
@@ -171,6 +180,7 @@ def survey(config: ConfigFile, fleet: Fleet, model: str, label: str, *, settings
         model: Model name.
         label: A label of it, that the models.config may not have.
         settings: See there.
+        version: The version that is to be loaded, if one is.
 
     Raises:
         NotFound: The models.config has no such model.
@@ -181,17 +191,28 @@ def survey(config: ConfigFile, fleet: Fleet, model: str, label: str, *, settings
     entry = find_model(models, model, config.path)
     seen = look(models, model, settings.base_path)
     _refuse(config, check_list(models))
+    # TensorFlow Serving names no models, but answers for one that is named.
+    guesses = neighbours(models, seen) | {record.model for record in read_history(config.path)}
     try:
         # Of every model, because a reload is about all of them.
         states = {each.name: fleet.states(each.name) for each in models}
         labels = fleet.labels(model, dict.fromkeys([label, *entry.labels]))
-        served = {} if settings.unload_others else fleet.served()
+        served = {} if settings.unload_others else fleet.served(guesses)
     except RolloutError as error:
         raise RolloutError(f"{error}; nothing was changed") from error
     unknown_at = {name: [url for url, found in at.items() if not found] for name, at in states.items()}
     strangers = list(check_servers(unknown_at))
-    _refuse(config, [*(strangers or check_unloaded(models, served)), *check_base_paths(models, seen, unknown_at)])
-    return Survey(entry=entry, models=models, states=states[model], labels=labels, seen=seen)
+    served_at = {name: [url for url, found in at.items() if live_versions(found)] for name, at in states.items()}
+    loaded = None if version is None else (model, version)
+    _refuse(
+        config,
+        [
+            *(strangers or check_unloaded(models, served)),
+            *check_base_paths(models, seen, unknown_at),
+            *check_listed(models, seen, unknown_at, served_at, loaded),
+        ],
+    )
+    return Survey(entry=entry, models=models, states=states[model], labels=labels, seen=seen, unknown_at=unknown_at)
 
 
 def _refuse(config: ConfigFile, problems: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel
+from tfbundle_serving.apis.version_policy import Specific
 
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 
@@ -113,6 +114,37 @@ def check_base_paths(
             yield f"model {model.name} is new to {news} and has no versions in {there.path}: the reload would never end"
 
 
+def check_listed(
+    models: Sequence[ConfiguredModel],
+    seen: Mapping[str, Seen],
+    unknown_at: Mapping[str, Sequence[str]],
+    served_at: Mapping[str, Sequence[str]],
+    loaded: tuple[str, int] | None = None,
+) -> Iterator[str]:
+    """Name models whose policy lists none but versions that are missing: a new one hangs, another one is unloaded.
+
+    Args:
+        models: The models.
+        seen: Model name to what is seen of its base path.
+        unknown_at: Model name to the servers that do not know it yet.
+        served_at: Model name to the servers that have versions of it.
+        loaded: Model and version that are to be loaded besides what the list says.
+    """
+    for model in models:
+        there = seen[model.name]
+        if not isinstance(model.policy, Specific) or not there.path or not there.versions:
+            continue
+        listed = {*model.policy.versions, *([loaded[1]] if loaded is not None and loaded[0] == model.name else [])}
+        if not there.versions.isdisjoint(listed):
+            continue
+        what = f"version {', '.join(map(str, sorted(listed)))} of model {model.name} is all that is listed of it"
+        missing = f"{what}, and is not in {there.path}"
+        if news := ", ".join(unknown_at.get(model.name, ())):
+            yield f"{missing}: the model is new to {news}, whose reload would never end"
+        elif served := ", ".join(served_at.get(model.name, ())):
+            yield f"{missing}: the reload would unload what {served} serves of it"
+
+
 def check_version(model: ConfiguredModel, version: int, seen: Seen) -> Iterator[str]:
     """Name what is wrong with the folder of the version that is to be loaded."""
     if version < 0:
@@ -126,13 +158,19 @@ def check_version(model: ConfiguredModel, version: int, seen: Seen) -> Iterator[
         yield f"version {version} of model {model.name} has no saved_model.pb in {seen.path}: it is half a version"
 
 
-def remarks(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen], moved: tuple[str, str]) -> Iterator[str]:
+def remarks(
+    models: Sequence[ConfiguredModel],
+    seen: Mapping[str, Seen],
+    moved: tuple[str, str],
+    unknown_at: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
     """Name what is worth a line and stops nothing.
 
     Args:
         models: The models.
         seen: Model name to what is seen of its base path.
         moved: The model and the label that is to move, wherever it is now.
+        unknown_at: Model name to the servers that do not know it yet.
     """
     for model in models:
         there = seen[model.name]
@@ -141,3 +179,20 @@ def remarks(models: Sequence[ConfiguredModel], seen: Mapping[str, Seen], moved: 
             if (model.name, label) == moved:
                 continue
             yield f"label {label} of model {model.name} means version {version}, which is not in {there.path}"
+        if model.name == moved[0]:
+            continue
+        if not there.path and (news := ", ".join(unknown_at.get(model.name, ()))):
+            yield (
+                f"model {model.name} is new to {news}, and base path {model.base_path} is not on this machine: if "
+                "there are no versions in it, the reload never ends"
+            )
+        if there.versions is None:
+            continue
+        # A server checks labels before it unloads what the list does not ask for, and does not look again.
+        idle = there.versions.difference(model.policy.choose(there.versions))
+        for label, version in model.labels.items():
+            if version in idle:
+                yield (
+                    f"label {label} of model {model.name} means version {version}, which the list does not load: "
+                    "servers unload it, and the label then answers nobody"
+                )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tfbundle_serving.apis.errors import ApiError, InvalidArgument, NotFound, Unavailable
@@ -36,12 +36,17 @@ class Server:
         except NotFound:
             return {}
 
-    def served(self) -> frozenset[str]:
-        """Ask which models there are; none where the server does not tell, as TensorFlow Serving does not."""
+    def served(self, guesses: Collection[str] = ()) -> frozenset[str]:
+        """Ask which models there are; of a server that does not tell, as TensorFlow Serving, those that are guessed.
+
+        Args:
+            guesses: Names that it may have.
+        """
+        names: Iterable[str]
         try:
             names = self.client.health_list()
         except ApiError:
-            return frozenset()
+            names = guesses
         # A service has a health, too, and is no model.
         return frozenset(
             name for name in names if name and any(each.state in LIVE for each in self.states(name).values())
