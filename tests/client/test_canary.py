@@ -279,7 +279,9 @@ def test_the_command(shop: Shop, rolling: RunningServer, tmp_path: Path) -> None
         assert code == 0, out + errors
         assert "40 rows in 40 requests: promote" in out
         assert "reach version 2" in errors or "the highest" in errors
-        following = out.splitlines()[-1].removeprefix("next: ")
+        following, caution = out.splitlines()[-2:]
+        assert caution.startswith("on 40 rows only: enough to find a broken version, too few to find a slightly worse")
+        following = following.removeprefix("next: ")
         assert shlex.split(following)[:4] == ["tfbundle", "promote", "c", str(_SURER)]
         assert (_serves(rolling, "canary"), _serves(rolling, "stable")) == (_SURER, 1)
     assert shop.config.read_text().startswith("# kept\n")
@@ -297,6 +299,31 @@ def test_a_refused_canary_is_put_back(shop: Shop, rolling: RunningServer, keep: 
     assert (shop.config.read_text() == before) is not keep
     assert _serves(rolling, "canary") == (_BROKEN if keep else None)
     assert _serves(rolling, "stable") == 1
+
+
+def test_a_refused_canary_that_was_loaded_before(shop: Shop, rolling: RunningServer) -> None:
+    """It stays loaded, so the line that drops it is given, and what to do if the change is meant."""
+    with Client(rolling.grpc_url, timeout=30) as client:
+        client.reload_config(shop.write())
+    assert "to give it up: " not in _ask(shop, rolling, _BROKEN)[1]
+    _ask(shop, rolling, _BROKEN, "--keep")
+    code, out, _ = _ask(shop, rolling, _BROKEN)
+    assert code == 1
+    rest = f"--server {rolling.grpc_url} --config {shop.config}"
+    assert f"to give it up: tfbundle canary c --drop {rest}" in out
+    meant = out.splitlines()[-1]
+    assert meant.startswith("if the change is meant: --labels y.npy, the true classes of the inputs, lets accuracy")
+    assert meant.endswith(f"`tfbundle promote c {_BROKEN} --label stable {rest}` anyway")
+
+
+def test_a_model_that_the_file_does_not_have(shop: Shop, rolling: RunningServer) -> None:
+    """That is said first, as promote says it, not that nothing has its label."""
+    shop.write()
+    out, errors = io.StringIO(), io.StringIO()
+    words = ["canary", "iris", "1", "--server", rolling.grpc_url, "--config", str(shop.config)]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        assert main(words) == 2
+    assert "has no model iris; it has c" in errors.getvalue()
 
 
 @pytest.mark.parametrize(

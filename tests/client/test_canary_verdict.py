@@ -140,6 +140,32 @@ def test_rows_that_were_sure(turned: int, word: str) -> None:
     assert ("certainty" in _failed(verdict)) == (word == "don't")
 
 
+@pytest.mark.parametrize(
+    ("rows", "bounds", "unknown", "needed"),
+    [
+        (1, Bounds(), {"agreement", "drift"}, 59),
+        (28, Bounds(), {"agreement", "drift", "certainty"}, 598),
+        (29, Bounds(), {"drift", "certainty"}, 598),
+        (59, Bounds(), {"certainty"}, 598),
+        (597, Bounds(), {"certainty"}, 598),
+        (598, Bounds(), set(), 0),
+        (598, Bounds(min_agreement=0.999), {"agreement"}, 2995),
+        (598, Bounds(min_agreement=1), set(), 0),
+        (598, Bounds(min_agreement=0), set(), 0),
+    ],
+)
+def test_too_few_rows_to_pass(rows: int, bounds: Bounds, unknown: set[str], needed: int) -> None:
+    """A rule passes where a fault as frequent as its bound would have shown with 95 %: 0.995 ** 598 is below 0.05."""
+    verdict = _judge(_sure(rows), _sure(rows), bounds)
+    few = {each.rule for each in verdict.findings if each.needed_rows}
+    assert (verdict.word, few, verdict.needed_rows) == ("promote", unknown, needed)
+    assert all(
+        each.status == "unknown" and "too few rows to tell" in each.sentence
+        for each in verdict.findings
+        if each.needed_rows
+    )
+
+
 def test_rows_that_were_in_doubt_may_change() -> None:
     """One row in twelve, of which the stable version was not sure, is what training on does."""
     stable = np.concatenate([_sure(220), _sure(20, 0.4)])

@@ -378,9 +378,13 @@ def test_a_server_that_takes_no_list(site: Site) -> None:
     (site.base / "5").rename(site.base / ".5")
     try:
         with running_server(str(site.base.parent)) as server:
-            line = site.fail("promote", "m", 2, servers=(server,))
+            done = site.run("promote", "m", 2, servers=(server,))
     finally:
         (site.base / ".5").rename(site.base / "5")
-    assert "This server serves a models directory" in line
+    line = done.stderr.splitlines()[-1]
+    assert "it was started with a models folder, and so takes no models.config" in line
+    assert "start it with --model_config_file=... to use labels" in line
     assert "NOT put back" not in line
+    assert "is left out there" not in done.stderr
+    assert done.returncode == 1
     assert site.config.read_bytes() == before

@@ -238,7 +238,7 @@ class TestConfig:
         assert [each["version"] for each in document["pruned"]] == [3, 4]
         assert {each["version"]: each["reasons"] for each in document["kept"]} == {
             1: ["rollback of stable"],
-            2: ["label stable", "pinned by models.config (specific)", "rollback of stable"],
+            2: ["label stable", "pinned by models.config (specific)", "last move of stable"],
             5: ["newest"],
         }
 
@@ -255,6 +255,24 @@ class TestConfig:
         assert "--unserved goes on if nothing serves it; nothing was pruned" in json.loads(found.out)["error"]
         assert len(numbers(base)) == 5
         assert len(pruned(capsys, base, "--keep", 1)["pruned"]) == 4
+
+    def test_a_config_of_another_folder(self, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """One that lies here and serves another folder of that name tells nothing; one that was named does."""
+        config, other = tmp_path / "models.config", tmp_path / "elsewhere/digits"
+        config.write_text(CONFIG % (other, "1", 1))
+        words = ["prune", str(base), "--keep", "1"]
+        assert main([*words, "--dry-run"]) == 0
+        other.mkdir(parents=True)
+        assert main(words) == 1
+        errors = capsys.readouterr().err
+        assert f"is of {other}, not of {base}, so that labels and rollbacks are not known" in errors
+        assert "nor a models.config that has digits (--config)" in errors
+        assert main([*words, "--config", str(config)]) == 0
+        assert numbers(base) == ["1", "5"]
+        linked = tmp_path / "link"
+        linked.symlink_to(base)
+        config.write_text(CONFIG % (linked, "1", 1))
+        assert main(words) == 0
 
     def test_a_config_that_is_none(self, base: Path, tmp_path: Path) -> None:
         """Nobody knows what it would have said, so nothing goes."""

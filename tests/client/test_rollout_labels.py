@@ -84,16 +84,46 @@ def test_the_labelled_folder_is_gone(site: Site, server: RunningServer) -> None:
         aside.rename(site.base / "2")
 
 
+def test_a_version_that_only_a_label_remembers(site: Site, server: RunningServer) -> None:
+    """What is said to be loaded is what the server has: not a version whose folder is gone."""
+    site.succeed("promote", "m", 2, "--label", "canary", servers=(server,))
+    site.succeed("promote", "m", 2, servers=(server,))
+    aside = site.root / "aside"
+    (site.base / "2").rename(aside)
+    try:
+        _wait(lambda: _loaded(server) == {1})
+        preview = site.succeed("rollback", "m", "--dry-run", servers=(server,))
+        asked = "; not loaded, though the models.config asks for it: 2 (label canary, "
+        assert f"loaded: 1 (label stable){asked}its folder is gone)" in preview.stdout
+        done = site.succeed("rollback", "m", servers=(server,))
+        assert "2 stays loaded" not in done.stderr
+        assert "reach version 2" not in done.stderr
+        assert f"loaded: 1 (label stable){asked}END at {server.grpc_url})" in done.stdout
+    finally:
+        aside.rename(site.base / "2")
+
+
 def test_a_canary_that_is_given_up(site: Site, server: RunningServer) -> None:
     """After a rollback to what it took the place of, a canary's label is what holds it; --drop takes it away, once."""
     before = site.config.read_text()
-    site.succeed("promote", "m", 2, "--label", "canary", servers=(server,))
-    site.succeed("promote", "m", 2, servers=(server,))
+    dropping = f"next: tfbundle canary m --drop --server {server.grpc_url} --config {site.config}"
+    assert "next:" not in site.succeed("promote", "m", 2, "--label", "canary", servers=(server,)).stdout
+    for number in range(2):
+        done = site.succeed("promote", "m", 2, servers=(server,))
+        assert ("m version 2 is loaded already" in done.stderr, "loading m" in done.stderr) == (number == 0, False)
+        *_, why, following = done.stdout.splitlines()
+        assert "label canary of m still means version 2, as stable does" in why
+        assert following == dropping
     for dry_run in (("--dry-run",), ()):
         back = site.succeed("rollback", "m", *dry_run, servers=(server,))
         assert "version 2 stays loaded: label canary means it and callers without a label reach it" in back.stderr
         assert "`tfbundle canary m --drop --server ...` takes that label away" in back.stderr
         assert "loaded: 2 (label canary), 1 (label stable)" in back.stdout
+    *_, why, following = back.stdout.splitlines()
+    assert "version 2 and keeps it loaded, and callers without a label reach it; if nobody asks for it:" in why
+    assert following == dropping
+    again = json.loads(site.succeed("rollback", "m", "--json", servers=(server,)).stdout)
+    assert (again["already"], again["next"]) == (True, [following.removeprefix("next: ")])
     line = site.fail("rollback", "m", "--label", "canary", servers=(server,))
     assert "`tfbundle canary m --drop --server ...` takes the label away" in line
     assert "means version 2, not 3; nothing was changed" in site.fail("canary", "m", 3, "--drop", servers=(server,))

@@ -89,6 +89,11 @@ def test_a_config_that_is_not_of_this_model(
     """One that was named must have the model; one that merely lies here may be of others."""
     monkeypatch.chdir(base.parent)
     assert main(["versions", str(base), "--model", "other"]) == 0
+    assert "models.config has no model other (--model), so that labels are not known" in capsys.readouterr().err
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(base)
+        assert main(["versions", str(base)]) == 0
+    assert "no models.config was read (--config), so that labels are not known" in capsys.readouterr().err
     assert main(["versions", str(base), "--model", "other", "--config", "models.config"]) == 1
     assert "has no model other" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from .latency import LatencyFigures
 Status = Literal["pass", "fail", "unknown"]
 
 #: Answers tell how sure a version is where it is of so many of them.
-_SURE_ROWS = 20
+SURE_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Bounds:
         """Choose the smallest agreement of an output."""
         if self.min_agreement is not None:
             return self.min_agreement
-        return 0.9 if figures.sure >= _SURE_ROWS else 0.95
+        return 0.9 if figures.sure >= SURE_ROWS else 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +112,7 @@ class Finding:
         figure: What was measured; None where nothing was.
         bound: What it was held against.
         output: The signature and output that it is about, "" for all.
+        needed_rows: How many rows would tell; 0 where there are enough.
     """
 
     rule: str
@@ -120,6 +121,7 @@ class Finding:
     figure: float | None = None
     bound: float | None = None
     output: str = ""
+    needed_rows: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON values."""
@@ -129,5 +131,6 @@ class Finding:
             "output": self.output,
             "figure": self.figure,
             "bound": self.bound,
+            "needed_rows": self.needed_rows,
             "sentence": self.sentence,
         }

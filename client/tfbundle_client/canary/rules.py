@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .accuracy import SIGNIFICANCE, mcnemar
-from .evidence import Bounds, Figures, Finding, Status
+from .evidence import SURE_ROWS, Bounds, Figures, Finding, Status
 
 #: Fewer rows than this are no share worth a bound, whichever way they go: chance makes three of anything.
 _FEW = 3
+#: A fault that is as frequent as its bound has to show at least once with this probability.
+_SHOWN = 0.95
 #: A class that lost or won rows is looked at where the stable version names it that often.
 _CLASS_ROWS = 20
 #: Pairs of requests that a median, or a 99th percentile, takes.
@@ -107,7 +110,15 @@ def _agreement(figures: Figures, bounds: Bounds) -> Iterator[Finding]:
         )
         is_few = each.rows - each.agreeing < _FEW
         yield _weighed(
-            figures, key, "agreement", each.agreement, bound, sentence, fails=each.agreement < bound, is_few=is_few
+            figures,
+            key,
+            "agreement",
+            each.agreement,
+            bound,
+            sentence,
+            fails=each.agreement < bound,
+            is_few=is_few,
+            needed_rows=_needed(each.rows, 1 - bound),
         )
 
 
@@ -116,6 +127,7 @@ def _certainty(figures: Figures, bounds: Bounds) -> Iterator[Finding]:
         if not each.sure:
             continue
         share = each.flipped / each.sure
+        sure_rows = _needed(each.sure, bounds.max_flipped)
         sentence = (
             f"{_name(key)}: of {each.sure:,} rows that the stable version is sure of, {each.flipped:,} "
             f"({_share(share)}) are answered otherwise, at most {_share(bounds.max_flipped)} is good"
@@ -129,6 +141,8 @@ def _certainty(figures: Figures, bounds: Bounds) -> Iterator[Finding]:
             sentence,
             fails=share > bounds.max_flipped,
             is_few=each.flipped < _FEW,
+            # Where it is sure of hardly any, agreement has to do.
+            needed_rows=math.ceil(sure_rows * each.rows / each.sure) if each.sure >= SURE_ROWS else 0,
         )
 
 
@@ -150,6 +164,7 @@ def _drift(figures: Figures, bounds: Bounds) -> Iterator[Finding]:
                 sentence,
                 fails=fails,
                 is_few=moved < _FEW,
+                needed_rows=_needed(each.rows, bounds.max_class_shift),
             )
         elif each.mean_shift is not None:
             sentence = (
@@ -243,6 +258,7 @@ def _weighed(
     *,
     fails: bool,
     is_few: bool,
+    needed_rows: int = 0,
 ) -> Finding:
     """Decide a rule that compares with the stable version: too few rows are no finding, and a better version may."""
     status: Status = "pass"
@@ -252,7 +268,25 @@ def _weighed(
         status, sentence = "unknown", f"{sentence}; too few rows to tell"
     elif fails:
         status = "fail"
-    return Finding(rule=rule, status=status, output=_name(key), figure=figure, bound=bound, sentence=sentence)
+    elif needed_rows:
+        status, sentence = "unknown", f"{sentence}; too few rows to tell, that takes about {needed_rows:,}"
+    return Finding(
+        rule=rule,
+        status=status,
+        output=_name(key),
+        figure=figure,
+        bound=bound,
+        sentence=sentence,
+        needed_rows=needed_rows if status == "unknown" else 0,
+    )
+
+
+def _needed(rows: int, share: float) -> int:
+    """Tell how many rows it takes until something that befalls this share of them shows; 0 where these are enough."""
+    if share <= 0:  # no number is enough, and a single row fails the rule
+        return 0
+    needed = 1 if share >= 1 else math.ceil(math.log(1 - _SHOWN) / math.log(1 - share))
+    return needed if rows < needed else 0
 
 
 #: All rules, in the order in which they are shown.

@@ -44,6 +44,11 @@ class Verdict:
         return "promote" if self.is_promote else "don't"
 
     @property
+    def needed_rows(self) -> int:
+        """How many rows it takes until every rule can tell; 0 where there are enough."""
+        return max((each.needed_rows for each in self.findings), default=0)
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Why not."""
         return tuple(each.sentence for each in self.findings if each.status == "fail")

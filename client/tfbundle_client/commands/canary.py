@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from tfbundle_serving.apis.errors import BundleError, ParityError, RolloutError
+from tfbundle_serving.apis.models_config_edit import find_model
 
 from ..canary.check import check_canary
 from ..canary.evidence import Bounds
@@ -26,11 +27,11 @@ from ..rollout.preparation import Prepared, Settings, live_versions, prepare_cha
 from ..rollout.preview import steps, to_json, unified_diff
 from ..rollout.staying import say_drop
 from .canary_drop import drop_canary
-from .canary_output import print_canary
+from .canary_output import print_canary, say_caution, say_meant
 from .options import Access, Number, model_argument
 from .output import print_json
 from .parity import CouldNotCompare
-from .rollout_options import failing_as_json, find_number, opened, rollout_options, say
+from .rollout_options import failing_as_json, find_number, opened, repeated, rollout_options, say
 
 
 @click.command()
@@ -127,6 +128,7 @@ def canary(
     ):
         truth = None if labels is None else _read_truth(labels)
         number = find_number(version, file, model, base_path)
+        find_model(file.read_models(), model, file.path)
         stable = _find_stable(fleet, model, label, number)
         prepared = prepare_change(
             file,
@@ -160,14 +162,13 @@ def canary(
             )
 
         report, left, trouble = _carry_out(file, fleet, prepared, check, keep=keep)
-    options = [option for url in servers for option in ("--server", url)]
-    options += [] if config is None else ["--config", str(config)]
-    options += [] if base_path is None else ["--base-path", str(base_path)]
+    options = repeated(servers, config, base_path)
     following = shlex.join(["tfbundle", "promote", model, version, "--label", label, *options])
     dropping = say_drop(model, canary_label, options)
-    is_left = report.is_promote or keep
+    is_left = report.is_promote or keep or prepared.is_done
     if as_json:
         following_json = {"next": following if report.is_promote else None, "drop": dropping if is_left else None}
+        following_json["caution"] = say_caution(report) or None
         print_json({**report.to_json(), "left": "; ".join(left), **following_json})
     else:
         print_canary(report)
@@ -176,6 +177,10 @@ def canary(
             print(f"to give it up: {dropping}")
         if report.is_promote:
             print(f"next: {following}")
+        elif meant := say_meant(report, following, has_labels=truth is not None):
+            print(meant)
+        if caution := say_caution(report):
+            print(caution)
     for line in trouble:
         say(f"warning: {line}")
     return 0 if report.is_promote else 1

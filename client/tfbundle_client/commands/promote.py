@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ..rollout.config_file import ConfigFile
 from ..rollout.fleet import Fleet
+from ..rollout.history import read_history
+from ..rollout.leftover import find_leftovers
 from ..rollout.preparation import Settings
 from ..rollout.preview import steps, to_json, unified_diff
 from ..rollout.promotion import Outcome, Promotion, Ready, carry_out, prepare
+from ..rollout.staying import say_drop
 from .options import Access, model_argument
 from .output import print_json
-from .rollout_options import failing_as_json, find_number, opened, rollout_options, say, say_servers
+from .rollout_options import failing_as_json, find_number, opened, repeated, rollout_options, say, say_servers
 
 label_option = click.option("--label", default="stable", show_default=True, help="The version label.")
 unload_option = click.option(
@@ -72,11 +76,23 @@ def promote(
             is_proven=not skip_parity,
             across_devices=across_devices,
         )
-        run(file, fleet, promotion, dry_run=dry_run, as_json=as_json)
+        options = repeated(servers, config, base_path)
+        run(file, fleet, promotion, options, dry_run=dry_run, as_json=as_json)
 
 
-def run(file: ConfigFile, fleet: Fleet, promotion: Promotion, *, dry_run: bool, as_json: bool) -> None:
-    """Move a label, or say what that would be; the same for promote and rollback."""
+def run(
+    file: ConfigFile, fleet: Fleet, promotion: Promotion, options: Sequence[str], *, dry_run: bool, as_json: bool
+) -> None:
+    """Move a label, or say what that would be; the same for promote and rollback.
+
+    Args:
+        file: The models.config.
+        fleet: Every server that it describes.
+        promotion: What is to be done.
+        options: Servers and files as they were typed, for the line that comes next.
+        dry_run: Change nothing.
+        as_json: Print JSON.
+    """
     ready = prepare(file, fleet, promotion)
     if not ready.prepared.is_done:
         for remark in ready.prepared.remarks:
@@ -89,10 +105,14 @@ def run(file: ConfigFile, fleet: Fleet, promotion: Promotion, *, dry_run: bool, 
     outcome = carry_out(file, fleet, promotion, ready, say)
     for warning in outcome.warnings:
         say(f"warning: {warning}")
+    leftovers = find_leftovers(outcome.prepared.plan, read_history(file.path), outcome.missing)
+    following = {each.label: say_drop(promotion.model, each.label, options) for each in leftovers}
     if as_json:
-        print_json(outcome.to_json())
-    else:
-        print(_say_outcome(outcome))
+        print_json({**outcome.to_json(), "next": list(following.values())})
+        return
+    print(_say_outcome(outcome))
+    for each in leftovers:
+        print(f"{each.why}; if nobody asks for it:\nnext: {following[each.label]}")
 
 
 def _print_preview(file: ConfigFile, fleet: Fleet, ready: Ready, *, as_json: bool) -> None:
@@ -113,7 +133,7 @@ def _say_outcome(outcome: Outcome) -> str:
     plan = outcome.prepared.plan
     where = say_servers(len(outcome.prepared.states))
     what = f"label {plan.label} of {plan.model} means version {plan.version} at {where}"
-    loaded = plan.say_loaded()
+    loaded = plan.say_loaded(outcome.missing)
     if outcome.was_done:
         return f"already: {what}\n{loaded}"
     return f"{what} ({_say_before(outcome)}; {outcome.moved_s:.1f} s)\n{loaded}"

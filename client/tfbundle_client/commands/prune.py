@@ -24,6 +24,7 @@ from ..pruning.choice import (
     asked_by_server,
     choose,
     configured_for,
+    is_elsewhere,
     look,
 )
 from ..pruning.pins import PINNED, change_pins, read_pins
@@ -163,6 +164,13 @@ def _read_config(
     path = find_config(config)
     everyone = (read_config(path) if dry_run else stack.enter_context(open_config(path, say=say))).read_models()
     models = configured_for(everyone, name, base)
+    # A models.config that merely lies here may be of another folder; one that was named is taken at its word.
+    others = [each for each in models if config is None and is_elsewhere(each, base)]
+    if others and len(others) == len(models):
+        paths = ", ".join(dict.fromkeys(each.base_path for each in others))
+        say(f"{path} is of {paths}, not of {base.resolve()}, so that labels and rollbacks are not known")
+        return (), ()
+    models = tuple(each for each in models if each not in others)
     if not models:
         if config is not None:
             find_model(everyone, name, path)

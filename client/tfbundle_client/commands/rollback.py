@@ -16,7 +16,7 @@ from ..rollout.promotion import Promotion
 from ..rollout.rollback import ROLLBACK, check_there, choose_target
 from .options import Access, model_argument
 from .promote import across_devices_option, label_option, run, skip_parity_option
-from .rollout_options import failing_as_json, find_number, opened, rollout_options, say
+from .rollout_options import failing_as_json, find_number, opened, repeated, rollout_options, say
 
 
 @click.command()
@@ -83,4 +83,5 @@ def rollback(
         )
         if to is None and target == entry.labels.get(label):
             say(f"label {label} of {model} is back at version {target} already; further back goes --to VERSION")
-        run(file, fleet, promotion, dry_run=dry_run, as_json=as_json)
+        options = repeated(servers, config, base_path)
+        run(file, fleet, promotion, options, dry_run=dry_run, as_json=as_json)

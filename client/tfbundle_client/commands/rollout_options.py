@@ -109,6 +109,14 @@ def failing_as_json(as_json: bool, model: str) -> Iterator[None]:
         raise
 
 
+def repeated(servers: Sequence[str], config: Path | None, base_path: Path | None) -> list[str]:
+    """Give the options as they were typed, for a line that somebody pastes; never a token or a key."""
+    options = [option for url in servers for option in ("--server", url)]
+    options += [] if config is None else ["--config", str(config)]
+    options += [] if base_path is None else ["--base-path", str(base_path)]
+    return options
+
+
 def say_servers(count: int) -> str:
     """Say how many servers there are."""
     return "1 server" if count == 1 else f"{count} servers"

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from tfbundle_serving.apis.errors import BundleError, NotFound
-from tfbundle_serving.apis.models_config_edit import ConfiguredModel, find_model
+from tfbundle_serving.apis.models_config_edit import find_model
 from tfbundle_serving.apis.version_folder import list_versions
 
 from ..client import Client
@@ -128,13 +128,18 @@ def _read_labels(config: Path | None, model: str) -> dict[str, int]:
     """Read the labels of a model; a models.config that nobody named may be of others."""
     if config is None:
         found = next((place for place in DEFAULT_PLACES if place.is_file()), None)
-        entries: Sequence[ConfiguredModel] = ()
-        if found is not None:
-            try:
-                entries = read_config(found).read_models()
-            except BundleError as error:
-                print(f"labels are not known: {error}", file=sys.stderr)
-        return next((dict(each.labels) for each in entries if each.name == model), {})
+        if found is None:
+            print("no models.config was read (--config), so that labels are not known", file=sys.stderr)
+            return {}
+        try:
+            entries = read_config(found).read_models()
+        except BundleError as error:
+            print(f"labels are not known: {error}", file=sys.stderr)
+            return {}
+        labels = next((dict(each.labels) for each in entries if each.name == model), None)
+        if labels is None:
+            print(f"{found} has no model {model} (--model), so that labels are not known", file=sys.stderr)
+        return labels or {}
     return dict(find_model(read_config(find_config(config)).read_models(), model, config).labels)
 
 

@@ -110,6 +110,17 @@ def configured_for(models: Sequence[ConfiguredModel], model: str, base: Path) ->
     return tuple(each for each in models if each.name == model or Path(each.base_path).name == name)
 
 
+def is_elsewhere(model: ConfiguredModel, base: Path) -> bool:
+    """Tell whether a model of a models.config is served from another folder of this machine, whatever its name is.
+
+    A base path that is not here is most likely a container's, and may be this one.
+    """
+    try:
+        return Path(model.base_path).is_dir() and not Path(model.base_path).samefile(base)
+    except OSError:
+        return False
+
+
 def asked_by_config(models: Iterable[ConfiguredModel], numbers: Sequence[int]) -> Reasons:
     """Say what a models.config wants to be served, and what it labels."""
     spoken: defaultdict[int, list[str]] = defaultdict(list)
@@ -138,7 +149,8 @@ def asked_by_history(records: Sequence[Record], models: Iterable[str]) -> Reason
         if record.version is None:  # whoever takes a label away has given its version up
             continue
         for number in {record.before, record.version, *record.kept} - {None}:
-            spoken[int(number or 0)].append(f"rollback of {label}")
+            words = f"last move of {label}" if number == record.version else f"rollback of {label}"
+            spoken[int(number or 0)].append(words)
     return spoken
 
 

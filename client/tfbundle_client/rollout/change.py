@@ -26,7 +26,7 @@ from .config_file import ConfigFile
 from .fleet import Fleet, say_failures
 from .history import note_move
 from .plan import Plan
-from .preparation import Prepared
+from .preparation import Prepared, live_versions
 from .putting_back import LABEL_S, Before, put_back, say_put_back
 from .sending import send_list
 from .talk import Say, quietly
@@ -154,8 +154,12 @@ def _is_taken_away(fleet: Fleet, plan: Plan) -> bool:
 
 def _load(change: Change, fleet: Fleet, prepared: Prepared, say: Say, prove: Prove | None) -> None:
     plan, timeout_s = change.plan, prepared.settings.timeout_s
-    say(f"loading {plan.model} version {plan.version} beside what is served")
     before = fleet.states(plan.model)
+    if missing := [url for url, states in before.items() if plan.version not in live_versions(states)]:
+        where = "" if len(missing) == len(before) else f" at {', '.join(sorted(missing))}"
+        say(f"loading {plan.model} version {plan.version} beside what is served{where}")
+    else:
+        say(f"{plan.model} version {plan.version} is loaded already")
     reloaded = send_list(fleet, prepared.as_labelled(plan.loading), timeout_s=timeout_s, say=say)
     change.refused = reloaded.failures
     reloaded.all("reload")

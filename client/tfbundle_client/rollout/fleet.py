@@ -17,6 +17,7 @@ from tfbundle_serving.apis.errors import (
     ApiError,
     BundleError,
     DeadlineExceeded,
+    FailedPrecondition,
     RolloutError,
     Unimplemented,
 )
@@ -37,6 +38,8 @@ _NOT_SEEN = (
 _TRYING = "it is still loading, or fails over and over: the server's log tells, and so does `tfbundle verify PATH`"
 #: Why a version may not be AVAILABLE in time, by the state that it is in.
 _LATE = {State.START: _TRYING, State.LOADING: _TRYING}
+#: The embedded server's words where it was given a folder: `tfbundle serve models`.
+_FOLDER = "This server serves a models directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,13 @@ class Fleet:
                 raise RolloutError(
                     f"no answer to the reload within {timeout_s:g} s; TensorFlow Serving waits without end for a new "
                     "model that has no versions, and with --file_system_poll_wait_seconds=0 for any new one"
+                ) from error
+            except FailedPrecondition as error:
+                if _FOLDER not in error.message:
+                    raise
+                raise RolloutError(
+                    "it was started with a models folder, and so takes no models.config; start it with "
+                    "--model_config_file=... to use labels"
                 ) from error
             except Unimplemented as error:
                 raise RolloutError(f"it takes no reloads: {error.message}") from error

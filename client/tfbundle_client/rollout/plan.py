@@ -17,6 +17,8 @@ from tfbundle_serving.apis.version_policy import All, Latest, Specific
 
 from .staying import reasons, say_held, say_loaded
 
+_GONE = "its folder is gone"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -36,6 +38,7 @@ class Plan:
         kept: Those of them that are neither labelled nor configured, kept so that going back takes no load.
         leaving: Versions that are loaded until the label has moved.
         notes: What somebody should know before.
+        gone: Versions that `new` asks for, that no server has and whose folders are gone.
     """
 
     model: str
@@ -51,15 +54,28 @@ class Plan:
     kept: tuple[int, ...]
     leaving: tuple[int, ...]
     notes: tuple[str, ...]
+    gone: frozenset[int] = frozenset()
 
-    def say_loaded(self) -> str:
-        """Say in one line which versions stay loaded, and why."""
-        return say_loaded(find_model(read_models(self.new), self.model), self.loaded, self.kept)
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Versions that are to be loaded then; where that is left to the folder, those that labels mean."""
+        labels = find_model(read_models(self.new), self.model).labels
+        return frozenset(labels.values() if self.loaded is None else self.loaded)
 
-    def staying(self) -> dict[str, list[str]]:
+    def say_loaded(self, missing: Mapping[int, str] | None = None) -> str:
+        """Say in one line which versions stay loaded, and why.
+
+        Args:
+            missing: Those that no server has, and why, if servers were asked; None: those whose folders are gone.
+        """
+        absent = dict.fromkeys(self.gone, _GONE) if missing is None else missing
+        return say_loaded(find_model(read_models(self.new), self.model), self.loaded, self.kept, absent)
+
+    def staying(self, missing: Collection[int] | None = None) -> dict[str, list[str]]:
         """Give the same as JSON values: version to what keeps it."""
         labels = find_model(read_models(self.new), self.model).labels
-        return {str(version): list(said) for version, said in reasons(labels, self.loaded, self.kept).items()}
+        found = reasons(labels, self.loaded, self.kept, self.gone if missing is None else missing)
+        return {str(version): list(said) for version, said in found.items()}
 
 
 def plan_change(
@@ -73,6 +89,7 @@ def plan_change(
     kept_before: Collection[int] = (),
     keep_loaded: Collection[int] = (),
     unload_previous: bool = False,
+    there: Collection[int] | None = None,
 ) -> Plan:
     """Work out how a label gets to a version.
 
@@ -86,6 +103,7 @@ def plan_change(
         kept_before: Versions that an earlier change kept loaded only to go back to them.
         keep_loaded: Further versions that must stay loaded.
         unload_previous: Let the version go that the label leaves.
+        there: Versions that are on disk; None where nobody can tell.
 
     Raises:
         NotFound: The text has no such model.
@@ -113,9 +131,12 @@ def plan_change(
     loaded = None if beside is None else tuple(each for each in beside if each not in leaving)
     new = moved if loaded is None or loaded == beside else set_policy(moved, model, Specific(versions=loaded))
     left = before if before not in (None, version) else max(set(labelled) - {version}, default=None)
+    asked = {*entry.labels.values()} if loaded is None else {*loaded}
+    gone = frozenset() if there is None else frozenset(asked - {version} - {*there} - {*live})
+    rest = None if loaded is None else tuple(each for each in loaded if each not in gone)
     held = None
-    if unload_previous and left is not None and loaded is not None and left in loaded:
-        held = say_held(model, left, {**entry.labels, label: version}, is_highest=left == max(loaded))
+    if unload_previous and left is not None and rest is not None and left in rest:
+        held = say_held(model, left, {**entry.labels, label: version}, is_highest=left == max(rest))
     return Plan(
         model=model,
         label=label,
@@ -129,7 +150,8 @@ def plan_change(
         loaded=loaded,
         kept=kept,
         leaving=leaving,
-        notes=tuple(_notes(entry, version, live, loaded, () if held is None else (held,))),
+        notes=tuple(_notes(entry, version, live, rest, () if held is None else (held,))),
+        gone=gone,
     )
 
 

@@ -154,6 +154,7 @@ def prepare_change(
         kept_before=kept_versions(read_history(config.path), model, label),
         keep_loaded=settings.keep_loaded,
         unload_previous=settings.unload_previous,
+        there=seen[model].versions,
     )
     return Prepared(
         plan=plan,

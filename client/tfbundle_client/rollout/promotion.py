@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from .fleet import Fleet
 from .history import note_move
 from .preparation import Prepared, Settings, prepare_change
 from .proof import find_golden, prove, say_proof
+from .staying import missing_at
 from .talk import Say, quietly
 
 
@@ -64,6 +65,7 @@ class Outcome:
         moved_s: Seconds until the label meant the version everywhere.
         reports: What was compared, a report for each server and signature.
         warnings: What went wrong after the label had moved.
+        missing: Versions that the models.config asks for and no server has, and why.
     """
 
     prepared: Prepared
@@ -72,6 +74,7 @@ class Outcome:
     moved_s: float = 0.0
     reports: tuple[ParityReport, ...] = ()
     warnings: tuple[str, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""
@@ -86,7 +89,7 @@ class Outcome:
             "command": self.prepared.settings.command,
             "loaded_versions": None if plan.loaded is None else list(plan.loaded),
             "kept": list(plan.kept),
-            "staying": plan.staying(),
+            "staying": plan.staying(self.missing),
             "servers": sorted(self.prepared.states),
             "loaded_s": dict(self.loaded_s),
             "moved_s": self.moved_s,
@@ -121,7 +124,7 @@ def carry_out(config: ConfigFile, fleet: Fleet, promotion: Promotion, ready: Rea
     plan = prepared.plan
     if prepared.is_done:
         note_move(config.path, plan, prepared.settings.command, is_moved=False)
-        return Outcome(prepared=prepared, was_done=True, loaded_s={})
+        return Outcome(prepared=prepared, was_done=True, loaded_s={}, missing=missing_at(plan.wanted, prepared.states))
     reports: tuple[ParityReport, ...] = ()
 
     def check(servers: Fleet) -> None:
@@ -146,7 +149,15 @@ def carry_out(config: ConfigFile, fleet: Fleet, promotion: Promotion, ready: Rea
         moved_s=change.moved_s,
         reports=reports,
         warnings=change.warnings,
+        missing=find_missing(fleet, prepared),
     )
+
+
+def find_missing(fleet: Fleet, prepared: Prepared) -> dict[int, str]:
+    """Ask which versions the models.config asks for and no server has; a server that does not answer says nothing."""
+    plan = prepared.plan
+    answers = fleet.ask(lambda server: server.states(plan.model)).answers
+    return missing_at(plan.wanted, answers) if answers else {}
 
 
 def _without_latencies(report: ParityReport) -> dict[str, Any]:

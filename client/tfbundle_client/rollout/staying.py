@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tfbundle_serving.apis.models_config_edit import ConfiguredModel
+
+from .server import LIVE, States
 
 #: The label that callers name; nobody gives it up.
 STABLE = "stable"
 
 
 def reasons(
-    labels: Mapping[str, int], loaded: Sequence[int] | None, kept: Sequence[int] = ()
+    labels: Mapping[str, int],
+    loaded: Sequence[int] | None,
+    kept: Sequence[int] = (),
+    missing: Collection[int] = (),
 ) -> dict[int, tuple[str, ...]]:
     """Say what keeps each version loaded, the highest first.
 
@@ -20,9 +25,10 @@ def reasons(
         labels: Version label to version.
         loaded: Versions that the models.config loads; None where it leaves that to the folder.
         kept: Those that are kept to go back to.
+        missing: Those that no server has, whatever the models.config says.
     """
     found = {}
-    for version in sorted(labels.values() if loaded is None else loaded, reverse=True):
+    for version in sorted(set(labels.values() if loaded is None else loaded).difference(missing), reverse=True):
         said = [f"label {label}" for label, number in sorted(labels.items()) if number == version]
         if version in kept:
             said.append("kept to go back to")
@@ -30,19 +36,53 @@ def reasons(
     return found
 
 
-def say_loaded(model: ConfiguredModel, loaded: Sequence[int] | None, kept: Sequence[int] = ()) -> str:
+def missing_at(versions: Iterable[int], states: Mapping[str, States]) -> dict[int, str]:
+    """Find versions that no server has loaded or loads, each with why, in the words of a message.
+
+    Args:
+        versions: Those that are looked for.
+        states: Address to the states of the model's versions.
+    """
+    found = {version: {url: each.get(version) for url, each in states.items()} for version in versions}
+    return {
+        version: ", ".join(
+            f"{'not known' if status is None else status.state.name} at {url}" for url, status in sorted(at.items())
+        )
+        for version, at in found.items()
+        if not any(status is not None and status.state in LIVE for status in at.values())
+    }
+
+
+def say_loaded(
+    model: ConfiguredModel,
+    loaded: Sequence[int] | None,
+    kept: Sequence[int] = (),
+    missing: Mapping[int, str] | None = None,
+) -> str:
     """Say in one line which versions of a model stay loaded, and why.
 
     Args:
         model: The model as it is configured then.
         loaded: Versions that the models.config loads; None where it leaves that to the folder.
         kept: Those that are kept to go back to.
+        missing: Those that no server has, and why.
     """
-    each = ", ".join(f"{version} ({', '.join(said)})" for version, said in reasons(model.labels, loaded, kept).items())
+    absent = missing or {}
+    each = _list(reasons(model.labels, loaded, kept, absent))
+    wanted = {
+        version: (*said, absent[version])
+        for version, said in reasons(model.labels, loaded, kept).items()
+        if version in absent
+    }
+    tail = f"; not loaded, though the models.config asks for it: {_list(wanted)}" if wanted else ""
     if loaded is None:
         rest = "whatever else its policy takes from the folder"
-        return f"loaded: {f'{each}, and ' if each else ''}{rest}"
-    return f"loaded: {each}"
+        return f"loaded: {f'{each}, and ' if each else ''}{rest}{tail}"
+    return f"loaded: {each or 'none'}{tail}"
+
+
+def _list(versions: Mapping[int, Sequence[str]]) -> str:
+    return ", ".join(f"{version} ({', '.join(said)})" for version, said in versions.items())
 
 
 def say_held(model: str, version: int, labels: Mapping[str, int], *, is_highest: bool) -> str | None:
