@@ -97,7 +97,7 @@ def versions(
     "graph" tells whether a version computes by the same graph as the one before, with other weights at most.
     """
     name = model or base_path.resolve().name
-    labels = _read_labels(config, name)
+    labels, unknown = _read_labels(config, name)
     with ExitStack() as stack:
         clients = [
             stack.enter_context(Client(each, timeout=timeout, **access_of(each, access, servers))) for each in servers
@@ -108,6 +108,8 @@ def versions(
             raise NotFound(f"{base_path} is no folder; expected {_EXPECTED}", attempts=0) from error
     if not found:
         raise NotFound(f"there is no version folder in {base_path}; {base_paths_in(base_path)}", attempts=0)
+    if unknown:
+        print(unknown, file=sys.stderr)
     if as_json:
         print_json(
             {
@@ -124,23 +126,25 @@ def versions(
     print_table(f"{name} in {base_path}{where}", columns, rows)
 
 
-def _read_labels(config: Path | None, model: str) -> dict[str, int]:
-    """Read the labels of a model; a models.config that nobody named may be of others."""
-    if config is None:
-        found = next((place for place in DEFAULT_PLACES if place.is_file()), None)
-        if found is None:
-            print("no models.config was read (--config), so that labels are not known", file=sys.stderr)
-            return {}
-        try:
-            entries = read_config(found).read_models()
-        except BundleError as error:
-            print(f"labels are not known: {error}", file=sys.stderr)
-            return {}
-        labels = next((dict(each.labels) for each in entries if each.name == model), None)
-        if labels is None:
-            print(f"{found} has no model {model} (--model), so that labels are not known", file=sys.stderr)
-        return labels or {}
-    return dict(find_model(read_config(find_config(config)).read_models(), model, config).labels)
+def _read_labels(config: Path | None, model: str) -> tuple[dict[str, int], str]:
+    """Read the labels of a model; a models.config that nobody named may be of others.
+
+    Returns:
+        Version label to version, and why they are not known, "" where they are.
+    """
+    if config is not None:
+        return dict(find_model(read_config(find_config(config)).read_models(), model, config).labels), ""
+    found = next((place for place in DEFAULT_PLACES if place.is_file()), None)
+    if found is None:
+        return {}, "no models.config was read (--config), so that labels are not known"
+    try:
+        entries = read_config(found).read_models()
+    except BundleError as error:
+        return {}, f"labels are not known: {error}"
+    labels = next((dict(each.labels) for each in entries if each.name == model), None)
+    if labels is None:
+        return {}, f"{found} has no model {model} (--model), so that labels are not known"
+    return labels, ""
 
 
 def _width() -> int | None:
